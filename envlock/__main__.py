@@ -1,0 +1,6 @@
+"""Run envlock as ``python -m envlock``."""
+
+from envlock.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The only rooms with a door outside: engine, registry, index, apt repositories, resolvers, MLflow, git, disk."""

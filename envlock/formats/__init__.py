@@ -1,0 +1,1 @@
+"""Reading and writing formats: pure functions between text or bytes and the nouns of ``envlock.model``."""

@@ -1,0 +1,1 @@
+"""The nouns: frozen, keyword-only dataclasses without behaviour that reaches outside."""
