@@ -9,6 +9,7 @@
     │   ├── SpecError                envlock.yaml, every fault at once
     │   ├── LockError                envlock.lock: unreadable, edited, newer
     │   ├── StaleLock                the lock no longer fits the spec
+    │   ├── UnknownImage             no such tag or digest
     │   └── Unresolvable             the requirements cannot all be met
     └── WorldError               3   the world failed
         ├── EngineError              Docker engine
@@ -88,6 +89,10 @@ class LockError(InputError):
 
 class StaleLock(InputError):
     """The lock is sound but answers another spec; ``details`` says what changed."""
+
+
+class UnknownImage(InputError):
+    """No registry and no engine knows an image by this name, tag or digest."""
 
 
 class Unresolvable(InputError):

@@ -138,13 +138,21 @@ class Engine(Protocol):
         """Return the image that the engine has by this tag, digest or ID."""
 
     def pull(self, reference: str, *, platform: str, progress: Progress) -> EngineImage:
-        """Pull by tag or ``repository@digest``; raises ``EngineError``/``RegistryError`` (unknown tag, auth, network)."""
+        """Pull by tag or ``repository@digest``.
+
+        Raises ``UnknownImage`` for an unknown tag, ``RegistryError`` (access, network) or ``EngineError``.
+        """
 
     def distribution(self, reference: str) -> Descriptor:
         """Ask the registry, through the engine and with its credentials, what a reference points to."""
 
     def container(
-        self, image: str, *, handler: Handler | None = None, python: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        image: str,
+        *,
+        handler: Handler | None = None,
+        python: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Container]:
         """Start a container of the image that lives as long as the context (and no longer than this process).
 
@@ -182,8 +190,8 @@ class Engine(Protocol):
     ) -> int:
         """Run a command in a new container of the image as its own user, and return its exit code.
 
-        ``volumes`` maps a folder of the engine's machine to a path inside; ``on_output`` gets (bytes, is_stderr). The container is
-        stopped and removed at the end and on interruption.
+        ``volumes`` maps a folder of the engine's machine to a path inside; ``on_output`` gets (bytes, is_stderr).
+        The container is stopped and removed at the end and on interruption.
         """
 
 
@@ -207,7 +215,7 @@ class Registry(Protocol):
     """The registry that an image reference names (OCI distribution spec)."""
 
     def manifest(self, reference: str, *, platform: str) -> Manifest:
-        """Resolve a tag or digest for a platform; raises ``RegistryError`` (``InputError`` for an unknown tag)."""
+        """Resolve a tag or digest for a platform; raises ``RegistryError``, ``UnknownImage``."""
 
 
 # --- files by hash ----------------------------------------------------------------------------------------------------

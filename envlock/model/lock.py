@@ -158,7 +158,10 @@ class Inputs:
     cuda: str | None
     as_of: str | None
     apt: tuple[str, ...]
+    apt_repositories: tuple[str, ...]  # "name uri suite components key-sha256"
     apt_snapshot: str | None
+    indexes: tuple[str, ...]  # "name url packages"
+    find_links: tuple[str, ...]  # "name path"
     requirements: tuple[str, ...]
     constraints: tuple[str, ...]
     sdist: tuple[str, ...]
