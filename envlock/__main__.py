@@ -1,6 +1,6 @@
 """Run envlock as ``python -m envlock``."""
 
-from envlock.cli import main
+from envlock.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from envlock.errors import EnvlockError
 from envlock.model.environment import Environment
-from envlock.model.lock import Descriptor
+from envlock.model.lock import BasePython, Descriptor
 from envlock.model.record import Destination, Record
 
 # --- progress ---------------------------------------------------------------------------------------------------------
@@ -126,6 +127,12 @@ class Container(Protocol):
 
     def files(self, path: str) -> Iterator[tuple[str, bytes]]:
         """Yield (path relative to ``path``, bytes) of every regular file below a folder; nothing if it is not there."""
+
+    def handler_error(self) -> EnvlockError | None:
+        """Return the handler's last error since the last ``run`` began: the real cause of what its program reports.
+
+        A failing handler is a 502 to the program inside. An exception that is no ``EnvlockError`` is raised: a bug.
+        """
 
 
 class Engine(Protocol):
@@ -281,10 +288,9 @@ class PackageIndex(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
-    """What a resolver chose: normalized name → version, and normalized name → names that asked for it."""
+    """What a resolver chose: normalized name → version."""
 
     pins: Mapping[str, str]
-    required_by: Mapping[str, tuple[str, ...]]
 
 
 class Resolver(Protocol):
@@ -298,11 +304,10 @@ class Resolver(Protocol):
         preferred: Mapping[str, str],
         handler: Handler,
         container: Container,
-        python: str,
-        markers: Mapping[str, str],
+        target: BasePython,
         on_line: Callable[[str], None],
     ) -> Resolution:
-        """Resolve against the simple index that ``handler`` serves at ``/simple/`` (already open in ``container``).
+        """Resolve for ``target`` against the index that ``handler`` serves at ``/simple/`` (already open in ``container``).
 
         ``preferred`` pins stay where nothing else forces them. Raises ``Unresolvable`` with the resolver's own
         explanation, shortened.
@@ -328,21 +333,38 @@ class RunStore(Protocol):
     def deliver(self, record: Record, destination: Destination, *, key: str) -> str:
         """Put a record into a run and return the run's ID; with no run ID, create one, once per ``key``.
 
-        Raises ``TrackingError`` where the store cannot be reached or refuses.
+        Doing it again changes nothing. A param that the run already has with another value stays as it is, and the
+        record's value becomes the tag ``envlock.<param>``. Raises ``TrackingError`` where the store cannot be reached
+        or refuses, ``InputError`` for an unknown or deleted run or experiment.
         """
 
     def environment(self, run_id: str, *, title: str) -> Environment:
-        """Read back the environment of a run, from its artifacts or, where there are none, from its params."""
+        """Read back the environment of a run, from its artifacts or, where there are none, from its params.
+
+        Raises as ``deliver`` does.
+        """
+
+    def artifact(self, run_id: str, path: str) -> bytes | None:
+        """Return one artifact of a run, or None where it has no such file. Raises as ``deliver`` does."""
 
 
 class Outbox(Protocol):
     """Records that wait for MLflow to come back."""
 
     def put(self, record: Record, destination: Destination) -> str:
-        """Keep a record safely on disk and return its key."""
+        """Keep a record safely on disk and return its key, which no other record ever had; raises ``StorageError``."""
 
     def pending(self) -> Sequence[tuple[str, Record, Destination]]:
         """Return what waits, oldest first."""
 
+    def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """Hold a record while it is delivered, against other processes (until this one ends, whatever way).
+
+        Gives False where the record is gone or, without ``wait``, where another process holds it.
+        """
+
     def done(self, key: str) -> None:
-        """Forget a delivered record."""
+        """Forget a delivered record; no error where it is gone."""
+
+    def place(self, key: str) -> str:
+        """Say where a record waits, for people."""

@@ -26,9 +26,7 @@ class PinnedBase:
     image: EngineImage
 
 
-def pin_base(
-    spec: Spec, *, locked: Base | None, engine: Engine, registry: Registry, progress: Progress
-) -> PinnedBase:
+def pin_base(spec: Spec, *, locked: Base | None, engine: Engine, registry: Registry, progress: Progress) -> PinnedBase:
     """Resolve the spec's base to digests and have the engine hold exactly that image.
 
     ``locked`` is the base of the lock so far: where its reference is still what the spec says, it stays. An image
@@ -76,7 +74,7 @@ def check_python(spec: Spec, interpreter: Interpreter) -> None:
         minor = ".".join(found.split(".")[:2])
         raise InputError(
             f"the base {spec.base} has Python {found} ({interpreter.python.executable}), and the spec says {spec.python}",
-            hint=f"write python: \"{minor}\" in the spec, or choose a base with Python {spec.python}",
+            hint=f'write python: "{minor}" in the spec, or choose a base with Python {spec.python}',
         )
 
 

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+# What the entries of a group are: everything that there is; everything that was added to the base; or only what
+# somebody happened to write down, so that a missing entry says nothing.
+Scope = Literal["all", "added", "some"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
@@ -26,18 +30,20 @@ class Environment:
     seeds: Mapping[str, str] | None = None
     labels: Mapping[str, str] | None = None
     image: Mapping[str, str] = field(default_factory=dict)  # reference, image_id, manifest_digest
+    scope: Mapping[str, Scope] = field(default_factory=dict)  # group → what its entries are; "all" where absent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
     """One difference between two environments."""
 
-    group: str  # "python", "cuda", "pip", "apt", "base", "os", "env", "seeds", "labels"
+    group: str  # "platform", "python", "cuda", "pip", "apt", "base", "os", "env", "seeds", "labels"
     name: str
     before: str | None  # None: absent before
     after: str | None  # None: absent after
     jump: str  # "added", "removed", "major", "minor", "patch", "local", "build", "changed"
     weight: int  # how likely it is to move a result; larger first
+    downgrade: bool = False  # the version after is the older one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,10 @@ class Installed:
     python_version: str
     packages: Mapping[str, str]  # normalized name → version
     freeze: str  # ``pip freeze`` where there is pip, else the same from the installed metadata
+    # What they say of themselves when a training script asks, where that is another text than above: "python" →
+    # ``sys.version``, "torch" → ``torch.__version__``. MLflow params cannot be changed once they are logged, so a
+    # record has to use the text that the script will.
+    reported: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,16 @@ from envlock.model.lock import Base, Deb, Lock, Wheel
 VENV = "/opt/venv"  # where the environment lives in every image
 METADATA = "/opt/envlock"  # where an image keeps its own lock and requirements
 
+FINGERPRINT_LABEL = "envlock.fingerprint"
+PROJECT_LABEL = "envlock.project"  # sha256 over the project's files: path, mode and content
+
+# The labels that envlock sets (OCI image spec, annotations); with all below "envlock.", a spec cannot set them.
+RESERVED_LABELS = frozenset(
+    f"org.opencontainers.image.{name}"
+    for name in ("created", "revision", "version", "source", "title", "base.name", "base.digest")
+)
+RESERVED_LABEL_PREFIX = "envlock."
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectFile:

@@ -139,3 +139,5 @@ class Requested:
     requirements: tuple[str, ...]  # canonical PEP 508 lines, sorted, from inline packages and files
     constraints: tuple[str, ...]  # likewise
     keys: Mapping[str, bytes] = field(default_factory=dict)  # apt repository name → key file's bytes
+    # Normalized name → sha256 (hex) of the only files that may be chosen: what --hash in a requirements file says.
+    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

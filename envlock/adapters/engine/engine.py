@@ -1,0 +1,94 @@
+"""``ports.Engine`` on the Docker SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import IO
+
+from envlock.adapters.engine import images, job, start, transfers
+from envlock.adapters.engine.build import Builds
+from envlock.adapters.engine.connection import Connection
+from envlock.model.lock import Descriptor
+from envlock.ports import Container, EngineImage, EngineInfo, Handler, Progress
+
+
+class DockerEngine:
+    """The engine that the environment names (``DOCKER_HOST``, ``DOCKER_CONTEXT``, ``DOCKER_CONFIG`` …).
+
+    Nothing happens before the first question; each method raises ``EngineError`` where no engine answers or it refuses
+    us, and ``UsageError`` where the environment names something that cannot be an engine.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._connection = Connection(environment)
+        self._builds = Builds(self._connection)
+
+    @property
+    def address(self) -> str:
+        """Return where the engine is, as a URL."""
+        return self._connection.endpoint.host
+
+    def close(self) -> None:
+        """End all connections."""
+        self._connection.close()
+
+    def info(self) -> EngineInfo:
+        """Say what engine this is."""
+        return images.info(self._connection)
+
+    def find(self, reference: str) -> EngineImage | None:
+        """Return the image that the engine has by this tag, digest or ID."""
+        return images.find(self._connection, reference)
+
+    def pull(self, reference: str, *, platform: str, progress: Progress) -> EngineImage:
+        """Pull by tag or digest; raises ``UnknownImage``, ``InputError`` (not for this platform), ``RegistryError``."""
+        return images.pull(self._connection, reference, platform=platform, progress=progress)
+
+    def distribution(self, reference: str) -> Descriptor:
+        """Ask the registry, through the engine, what a reference points to; raises as ``pull`` does."""
+        return images.distribution(self._connection, reference)
+
+    def container(
+        self,
+        image: str,
+        *,
+        handler: Handler | None = None,
+        python: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Container]:
+        """Start a container that has no network and lives as long as the context."""
+        return start.container(self._connection, image, handler=handler, python=python, env=env or {})
+
+    def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:
+        """Build a Dockerfile from a tar context with the network off; return the image's ID, untagged."""
+        return self._builds.build(context, platform=platform, on_line=on_line)
+
+    def tag(self, image_id: str, reference: str) -> None:
+        """Give an image a further name."""
+        images.tag(self._connection, image_id, reference)
+
+    def remove(self, reference: str) -> None:
+        """Remove an image, or just a name of it; with an image built by this object, all that its build made."""
+        images.remove(self._connection, reference, parents=not self._builds.made(reference))
+        self._builds.undo(reference)
+
+    def push(self, reference: str, *, progress: Progress) -> str:
+        """Push, and return the manifest digest; raises ``RegistryError``."""
+        return transfers.push(self._connection, reference, progress=progress)
+
+    def run(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        volumes: Mapping[str, str],
+        network: str | None,
+        gpus: bool,
+        on_output: Callable[[bytes, bool], None],
+    ) -> int:
+        """Run a command in a new container of the image as its own user, and return its exit code."""
+        return job.run(
+            self._connection, image, argv, env=env, volumes=volumes, network=network, gpus=gpus, on_output=on_output
+        )

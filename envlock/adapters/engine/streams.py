@@ -1,0 +1,85 @@
+"""Two-way streams with the engine (Engine API, "attach to a container": hijacked connections and their framing)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from docker.errors import create_api_error_from_http_exception
+from requests import HTTPError
+
+STDOUT, STDERR = 1, 2
+_HEADER = struct.Struct(">BxxxL")  # stream, 3 zero bytes, length
+
+
+class Duplex:
+    """A hijacked connection: framed stdout and stderr towards us, raw stdin away from us.
+
+    The SDK's own reader loses what arrived together with the response's header, and waits on the socket where TLS has
+    the data already: so reading goes through the response's buffered file.
+    """
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._file = response.raw._fp.fp  # noqa: SLF001 - there is no public way to it
+        self._socket = response.raw.connection.sock
+        self._socket.settimeout(None)  # programs may be silent for as long as they like
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (stream, bytes) until the other side ends."""
+        while len(header := self._file.read(_HEADER.size)) == _HEADER.size:
+            stream, length = _HEADER.unpack(header)
+            yield stream, self._file.read(length)
+
+    def send(self, data: bytes) -> None:
+        """Write to the container's stdin."""
+        self._socket.sendall(data)
+
+    def close(self) -> None:
+        """Hang up; a reader in another thread finds the end of the stream."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._response.raw.connection.close()
+        self._response.close()
+
+
+def hijack(
+    api: Any, path: str, *, params: dict[str, int] | None = None, body: dict[str, object] | None = None
+) -> Duplex:
+    """Make a request that turns its connection into a stream; raises what the SDK raises."""
+    response = api.post(
+        f"{api.base_url}/v{api.api_version}{path}",
+        params=params,
+        json=body,
+        headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+        stream=True,
+        timeout=api.timeout,
+    )
+    try:
+        response.raise_for_status()
+    except HTTPError as error:
+        raise create_api_error_from_http_exception(error) from error
+    return Duplex(response)
+
+
+def reader_of(frames: Iterator[tuple[int, bytes]], *, stderr: Callable[[bytes], None]) -> Callable[[int], bytes]:
+    """Return a function that reads exactly n bytes of stdout (fewer at its end) and passes stderr aside."""
+    buffer = bytearray()
+
+    def receive(wanted: int) -> bytes:
+        while len(buffer) < wanted:
+            stream, data = next(frames, (0, b""))
+            if stream == 0:
+                break
+            if stream == STDERR:
+                stderr(data)
+            else:
+                buffer.extend(data)
+        taken = bytes(buffer[:wanted])
+        del buffer[:wanted]
+        return taken
+
+    return receive

@@ -1,0 +1,210 @@
+"""``envlock record``: put what MLflow should know of an image into a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from envlock.adapters.project import read_project
+from envlock.cli.files import LOCK, SPEC, read_lock, read_requested
+from envlock.cli.tracking import destination_of, send, send_pending
+from envlock.cli.world import World
+from envlock.dockerfile import dockerfile
+from envlock.errors import EnvlockError, InputError, TrackingError, UsageError
+from envlock.formats.lock_json import dump_lock, fingerprint
+from envlock.formats.reference import parse_reference
+from envlock.formats.requirements_txt import requirements_txt
+from envlock.lock import changes
+from envlock.model.image import Image
+from envlock.model.lock import Lock
+from envlock.model.plan import RESERVED_LABEL_PREFIX, RESERVED_LABELS, Plan, Project
+from envlock.plan import make_plan
+from envlock.ports import EngineImage
+from envlock.record import Delivery, make_record
+from envlock.show import embedded_lock, find_image, read_installed
+
+_OCI = "org.opencontainers.image."
+
+
+def record(
+    image: Annotated[
+        str | None, typer.Argument(metavar="[IMAGE]", help="An image that envlock built. Default: the lock's own.")
+    ] = None,
+    *,
+    lock_file: Annotated[Path, typer.Option("--lock", "-l", help="The lock whose image is meant.")] = Path(LOCK),
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="Add to this run. Default: MLFLOW_RUN_ID, or a new run")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", metavar="NAME", help="Make a new run in this experiment.")
+    ] = None,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="Only deliver the records that wait because MLflow did not answer.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Record an image with an MLflow run: digests, versions, pip freeze, the lock. Twice changes nothing.
+
+    Example:  envlock record --run-id 0f6e4f0d5f7c4f6f8d0a1b2c3d4e5f60
+    """
+    world = World.here()
+    if pending:
+        if image or run_id or experiment:
+            raise UsageError("--pending goes without an image, --run-id and --experiment")
+        _report_pending(send_pending(world=world), world, as_json=as_json)
+        return
+    subject = _subject(image, lock_file, world)
+    destination = destination_of(subject.lock, run_id=run_id, experiment=experiment, world=world)
+    content = make_record(
+        image=subject.image,
+        plan=subject.plan,
+        lock_bytes=dump_lock(subject.lock).encode(),
+        spec_bytes=_spec(lock_file.parent / SPEC, subject.lock),
+        dockerfile=dockerfile(subject.plan),
+        requirements=requirements_txt(subject.lock),
+    )
+    recorded = send(content, destination, world=world)
+    if as_json:
+        print(json.dumps({"run_id": recorded, **_names(subject.image)}))
+    else:
+        print(f"recorded {subject.image.reference} with run {recorded}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Subject:
+    image: Image
+    lock: Lock
+    plan: Plan
+
+
+def _subject(reference: str | None, lock_file: Path, world: World) -> _Subject:
+    """Return the image that is meant, its lock and its plan."""
+    expected = None if reference else read_lock(lock_file)[0]
+    if reference is None and expected is not None:
+        reference = f"{expected.image.repository}:env-{fingerprint(expected)[:12]}"
+        if world.engine.find(reference) is None:
+            raise InputError(f"the engine has no {reference}, the image of {lock_file}", hint="run 'envlock build'")
+    found = find_image(str(reference), engine=world.engine)
+    with world.progress.task("Reading the image"), world.engine.container(found.id) as container:
+        lock = embedded_lock(found, container)
+        if lock is None:
+            raise InputError(
+                f"the image {reference} was not built by envlock, or not from the lock that it carries",
+                hint="record an image that 'envlock build' made",
+            )
+        installed = read_installed(container)
+    plan = _plan(found, lock, world)
+    own = f"{lock.image.repository}:{plan.tag}"
+    digest = _manifest_digest(found, lock.image.repository)
+    return _Subject(
+        image=Image(
+            reference=own if own in found.tags else str(reference),
+            tags=found.tags,
+            image_id=found.id,
+            fingerprint=plan.fingerprint,
+            manifest_digest=digest,
+            pushed=own if digest else None,
+            installed=installed,
+        ),
+        lock=lock,
+        plan=plan,
+    )
+
+
+def _plan(image: EngineImage, lock: Lock, world: World) -> Plan:
+    """Return the plan that the image was built by: with the project here if it is still the same, else from its labels."""
+    named, text = fingerprint(lock), dump_lock(lock)
+    try:
+        epoch = world.environ.get("SOURCE_DATE_EPOCH", "")
+        here = read_project(
+            world.cwd, lock.project, source_date_epoch=int(epoch) if epoch.isdigit() else None, warn=lambda _: None
+        )
+        plan = make_plan(lock, here, fingerprint=named, lock_text=text)
+    except EnvlockError:
+        plan = None
+    if plan is not None and all(image.labels.get(name) == value for name, value in plan.config.labels.items()):
+        return plan
+    plan = make_plan(lock, _project(image), fingerprint=named, lock_text=text)
+    ours = {
+        name: value
+        for name, value in image.labels.items()
+        if name in RESERVED_LABELS or name.startswith(RESERVED_LABEL_PREFIX) or name in lock.image.labels
+    }
+    return replace(plan, config=replace(plan.config, labels=ours))
+
+
+def _project(image: EngineImage) -> Project:
+    said = {name.removeprefix(_OCI): value for name, value in image.labels.items() if name.startswith(_OCI)}
+    try:
+        epoch = int(datetime.fromisoformat(said.get("created", "")).timestamp())
+    except ValueError:
+        epoch = 0
+    version = said.get("version")
+    return Project(
+        revision=said.get("revision"),
+        dirty=bool(version and version.endswith("-dirty")),
+        version=version,
+        source=said.get("source"),
+        epoch=epoch,
+    )
+
+
+def _manifest_digest(image: EngineImage, repository: str) -> str | None:
+    """Return the digest that a registry knows the image by, once it was pushed there."""
+    ours = parse_reference(repository).repository
+    digests = (parse_reference(digest) for digest in image.digests)
+    return next((found.digest for found in digests if found.repository == ours), None)
+
+
+def _spec(path: Path, lock: Lock) -> bytes | None:
+    """Return the spec beside the lock, if it is the one that the lock answers."""
+    try:
+        return path.read_bytes() if not changes(read_requested(path), lock) else None
+    except (EnvlockError, OSError):
+        return None
+
+
+def _names(image: Image) -> dict[str, Any]:
+    return {
+        "image": image.reference,
+        "image_id": image.image_id,
+        "manifest_digest": image.manifest_digest,
+        "fingerprint": image.fingerprint,
+    }
+
+
+def _report_pending(deliveries: Sequence[Delivery], world: World, *, as_json: bool) -> None:
+    waiting = [delivery for delivery in deliveries if delivery.error is not None]
+    if as_json:
+        delivered = [{"key": item.key, "run_id": item.run_id} for item in deliveries if item.error is None]
+        left = [
+            {"key": item.key, "file": world.outbox.place(item.key), "reason": str(item.error)} for item in waiting
+        ]
+        print(json.dumps({"delivered": delivered, "waiting": left}))
+    else:
+        for item in deliveries:
+            if item.error is None:
+                print(f"delivered to run {item.run_id}")
+        if not deliveries:
+            print("nothing waits")
+    if waiting:
+        raise _still_waiting(waiting, world)
+
+
+def _still_waiting(waiting: Sequence[Delivery], world: World) -> EnvlockError:
+    details = [f"{world.outbox.place(item.key)}: {item.error}" for item in waiting]
+    count = f"{len(waiting)} records wait" if len(waiting) > 1 else "1 record waits"
+    if any(isinstance(item.error, TrackingError) for item in waiting):
+        hint = next((item.error.hint for item in waiting if item.error is not None and item.error.hint), "")
+        return TrackingError(f"{count} for MLflow", details=details, hint=hint)
+    return InputError(
+        f"{count} for what is not there",
+        details=details,
+        hint="restore the run, or remove the file to give the record up",
+    )

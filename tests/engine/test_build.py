@@ -1,0 +1,259 @@
+"""Whole builds on the real engine, from locks made by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envlock.adapters.engine import DockerEngine
+from envlock.adapters.project import read_project
+from envlock.build import build
+from envlock.errors import BuildFailed, EngineError, StorageError
+from envlock.model.image import Image
+from envlock.model.plan import Plan, Project
+from envlock.model.spec import ImageOptions, ProjectFiles, Seeds
+from tests.support.building import Goods, lock_on, plan_of, workshop
+from tests.support.debs import make_deb
+from tests.support.progress import Remembering
+
+pytestmark = pytest.mark.engine
+
+BASE = "envlock/base:py3.11"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DockerEngine]:
+    found = DockerEngine(os.environ)
+    forget_images(found)
+    yield found
+    forget_images(found)
+    found.close()
+
+
+@pytest.fixture
+def goods() -> Goods:
+    return Goods()
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def forget_images(engine: DockerEngine) -> None:
+    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}", "envlock-test/*").split():
+        engine.remove(name)
+
+
+def leftovers() -> tuple[set[str], set[str]]:
+    """Return all containers, and all images without a name."""
+    return (
+        set(docker("ps", "-aq", "--no-trunc").split()),
+        set(docker("images", "-q", "--no-trunc", "--filter", "dangling=true").split()),
+    )
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    containers, images = leftovers()
+    yield
+    for _ in range(20):  # what others do on this engine in the meantime comes and goes
+        now_containers, now_images = leftovers()
+        if now_containers <= containers and now_images <= images:
+            return
+        time.sleep(1)
+    assert not now_containers - containers
+    assert not now_images - images
+
+
+def make(engine, folder: Path, plan: Plan, goods: Goods, *, project: Path | None = None, tags: Sequence[str] = ()) -> Image:
+    return build(
+        plan,
+        workshop=workshop(engine, folder, Remembering()),
+        wanted=goods.wanted(),
+        project=project or folder,
+        tags=tags,
+    )
+
+
+def inside(image: Image, *argv: str) -> str:
+    return docker("run", "--rm", "--network", "none", image.reference, *argv)
+
+
+def test_a_whole_environment(engine, goods, tmp_path):
+    lock = lock_on(
+        engine,
+        BASE,
+        goods,
+        wheels=(goods.wheel("tiny-a", "1.2"), goods.wheel("tiny-b", "0.1+local.1")),
+        debs=(goods.deb(make_deb("tiny-tool", "1:2.0-1", depends="tiny-lib")), goods.deb(make_deb("tiny-lib", "0.5"))),
+        env={"TRICKY": "a$HOME \"q\" 'x' \\ #!"},
+        seeds=Seeds(seed=42, data_seed=7, cudnn_deterministic=True),
+        image=ImageOptions(
+            repository="envlock-test/whole", tags=("latest",), uid=1234, user="someone", labels={"org.example.note": "a \"b\" $c\\"}
+        ),
+        project=ProjectFiles(include=("*",)),
+    )
+    image = make(engine, tmp_path, plan_of(lock), goods)
+    assert image.reference.startswith("envlock-test/whole:env-")
+    assert image.installed.packages == {"tiny-a": "1.2", "tiny-b": "0.1+local.1"}
+    found = engine.find("envlock-test/whole:latest")
+    assert found.id == image.image_id
+    assert found.labels["org.example.note"] == 'a "b" $c\\'
+    assert found.labels["envlock.fingerprint"] == image.fingerprint
+    assert found.labels["org.opencontainers.image.created"] == "1970-01-01T00:00:00Z"
+    env = json.loads(inside(image, "python", "-c", "import os, json; print(json.dumps(dict(os.environ)))"))
+    assert env["TRICKY"] == "a$HOME \"q\" 'x' \\ #!"
+    assert env["PYTHONHASHSEED"] == "42"
+    assert env["PATH"].startswith("/opt/venv/bin:")
+    assert env["HOME"] == "/home/someone"
+    assert inside(image, "sh", "-c", "id -u; id -un; pwd; touch here && echo written").split() == [
+        "1234", "someone", "/workspace", "written",
+    ]
+    assert inside(image, "dpkg-query", "-W", "-f", "${Version}", "tiny-tool") == "1:2.0-1"
+    assert inside(image, "sh", "-c", "ls -A /opt/envlock; ls /tmp").split() == ["envlock.lock", "requirements.txt"]
+    assert set(image.seconds) == {"base", "fetch", "build", "verify", "tag"}
+
+
+def test_nothing_to_do_then_a_new_commit_then_a_new_file(engine, goods, tmp_path):
+    lock = lock_on(
+        engine, BASE, goods, wheels=(goods.wheel("tiny-c"),), image=ImageOptions(repository="envlock-test/again")
+    )
+    first = make(engine, tmp_path, plan_of(lock), goods)
+    again = make(engine, tmp_path, plan_of(lock), Goods(), tags=["v2", "envlock-test/elsewhere:v2"])
+    assert not first.reused
+    assert again.reused
+    assert (again.image_id, again.installed) == (first.image_id, first.installed)
+    assert engine.find("envlock-test/again:v2").id == engine.find("envlock-test/elsewhere:v2").id == first.image_id
+
+    committed = make(engine, tmp_path, plan_of(lock, Project(revision="c" * 40, epoch=86400)), goods)
+    assert not committed.reused
+    assert committed.reference == first.reference
+    assert engine.find(first.reference).labels["org.opencontainers.image.revision"] == "c" * 40
+    assert engine.find(first.reference).labels["org.opencontainers.image.created"] == "1970-01-02T00:00:00Z"
+
+    (tmp_path / "train.py").write_text("print('trains')\n")
+    (tmp_path / "run.sh").write_text("#!/bin/sh\nexec python train.py\n")
+    (tmp_path / "run.sh").chmod(0o700)
+    project = read_project(
+        tmp_path, ProjectFiles(include=("/train.py", "/run.sh")), source_date_epoch=0, warn=pytest.fail
+    )
+    assert inside(make(engine, tmp_path, plan_of(lock, project), goods), "./run.sh") == "trains\n"
+
+
+def test_without_any_package_and_with_a_pip_of_its_own(engine, goods, tmp_path):
+    image = ImageOptions(repository="envlock-test/few", entrypoint=("python", "-c", "print('$HOME \"x\"')"))
+    nothing = make(engine, tmp_path, plan_of(lock_on(engine, BASE, goods, image=image)), goods)
+    assert nothing.installed.packages == {}
+    assert inside(nothing) == '$HOME "x"\n'
+
+    pip = goods.pip()
+    lock = lock_on(engine, BASE, goods, wheels=(goods.wheel("tiny-d"), pip), image=replace(image, entrypoint=()))
+    with_pip = make(engine, tmp_path, plan_of(lock), goods)
+    assert with_pip.installed.packages == {"tiny-d": "1.0", "pip": pip.version}
+    assert sorted(with_pip.installed.freeze.split()) == [f"pip=={pip.version}", "tiny-d==1.0"]
+
+
+def test_another_python_and_a_user_number_that_the_base_has_taken(engine, goods, tmp_path):
+    image = ImageOptions(repository="envlock-test/other", user="games2", uid=5, workdir="/srv/my work/$x")
+    lock = lock_on(engine, "envlock/base:py3.13", goods, wheels=(goods.wheel("tiny-e"),), image=image)
+    (tmp_path / "a file").write_text("x")
+    project = read_project(tmp_path, ProjectFiles(include=("a file",)), source_date_epoch=None, warn=pytest.fail)
+    built = make(engine, tmp_path, plan_of(lock, project), goods)
+    assert inside(built, "sh", "-c", "id -un; pwd; stat -c %u: *").splitlines() == ["games2", "/srv/my work/$x", "5:"]
+
+
+@pytest.mark.parametrize(
+    ("files", "python", "said"),
+    [
+        ({"tiny_f-1.0.data/purelib/ghost-9.0.dist-info/METADATA": "Name: ghost\nVersion: 9.0\n"}, None, "ghost: not in"),
+        ({"tiny_f.pth": "import sys; sys.exit('no luck')\n"}, None, "no luck"),
+        ({}, "3.11.1", "Python: 3.11.1 in the lock"),
+    ],
+    ids=["an extra package", "an environment that does not start", "another Python"],
+)
+def test_an_image_that_is_not_what_the_lock_says_gets_no_name(engine, goods, tmp_path, files, python, said):
+    lock = lock_on(
+        engine,
+        BASE,
+        goods,
+        wheels=(goods.wheel("tiny-f", files={"tiny_f.py": "", **files}),),
+        image=ImageOptions(repository="envlock-test/wrong"),
+    )
+    if python:
+        lock = replace(lock, base=replace(lock.base, python=replace(lock.base.python, version=python)))
+    with nothing_left(), pytest.raises(BuildFailed) as caught:
+        make(engine, tmp_path, plan_of(lock), goods)
+    assert any(said in line for line in caught.value.details), caught.value.details
+    assert not docker("images", "-q", "envlock-test/wrong")
+
+
+def test_a_failing_step_shows_its_own_output_and_leaves_nothing(engine, goods, tmp_path):
+    broken = make_deb("tiny-broken", scripts={"postinst": "#!/bin/sh\necho the disk is on fire >&2\nexit 3\n"})
+    lock = lock_on(
+        engine, BASE, goods, debs=(goods.deb(broken),), image=ImageOptions(repository="envlock-test/failing")
+    )
+    with nothing_left(), pytest.raises(BuildFailed) as caught:
+        make(engine, tmp_path, plan_of(lock), goods)
+    assert any("the disk is on fire" in line for line in caught.value.details)
+
+
+def test_a_project_file_that_changes_meanwhile_stops_the_build(engine, goods, tmp_path):
+    (tmp_path / "data").write_text("before")
+    project = read_project(tmp_path, ProjectFiles(include=("data",)), source_date_epoch=None, warn=pytest.fail)
+    (tmp_path / "data").write_text("after!")
+    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-test/changing"))
+    with nothing_left(), pytest.raises(StorageError, match="data changed while"):
+        make(engine, tmp_path, plan_of(lock, project), goods)
+
+
+def test_a_local_base_that_is_not_there(engine, goods, tmp_path):
+    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-test/baseless"))
+    lock = replace(lock, base=replace(lock.base, image_id="sha256:" + "0" * 64))
+    with pytest.raises(EngineError, match="in no registry, and this engine does not have it: its envlock/base"):
+        make(engine, tmp_path, plan_of(lock), goods)
+
+
+def test_a_user_of_the_base_with_another_number(engine, goods, tmp_path):
+    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-test/user", user="daemon"))
+    with nothing_left(), pytest.raises(BuildFailed) as caught:
+        make(engine, tmp_path, plan_of(lock), goods)
+    assert any("daemon is in the base image with another number" in line for line in caught.value.details)
+
+
+def test_ctrl_c_in_the_middle_of_a_step(engine, tmp_path):
+    with nothing_left():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.interrupted_build", str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            if "now it is slow" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        _, stderr = process.communicate(timeout=40)
+    assert "KeyboardInterrupt" in stderr
+    assert not docker("images", "-q", "envlock-test/interrupted")
+
+
+def test_two_builds_of_one_lock_at_the_same_time(engine, goods, tmp_path):
+    lock = lock_on(
+        engine, BASE, goods, wheels=(goods.wheel("tiny-g"),), image=ImageOptions(repository="envlock-test/twice")
+    )
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(make, DockerEngine(os.environ), tmp_path, plan_of(lock), goods) for _ in range(2)]
+    results = [one.result() for one in both]
+    assert sorted(image.reused for image in results) == [False, True]
+    assert len({image.image_id for image in results}) == 1
