@@ -283,7 +283,10 @@ class PackageIndex(Protocol):
         """Stream a file's bytes, unchecked."""
 
     def metadata(self, file: IndexFile) -> bytes:
-        """Return a wheel's METADATA (core metadata), from PEP 658 or from inside the wheel."""
+        """Return a wheel's METADATA (core metadata), from PEP 658 or from inside the wheel; raises ``IndexFailed``."""
+
+    def size(self, file: IndexFile) -> int | None:
+        """Return a file's size in bytes where it can be had without fetching the file; raises ``IndexFailed``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

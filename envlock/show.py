@@ -36,9 +36,15 @@ def environment_of_image(reference: str, *, engine: Engine, title: str) -> Envir
     try:
         with engine.container(image.id) as container:
             lock = embedded_lock(image, container)
-            return _from_lock(image, lock, title) if lock is not None else _from_inside(image, container, title)
+            return (
+                _from_lock(image, lock, reference, title)
+                if lock is not None
+                else _from_inside(image, container, reference, title)
+            )
     except InputError:
-        return _from_outside(image, title)  # no Python inside: the image's configuration is all that can be said
+        return _from_outside(
+            image, reference, title
+        )  # no Python inside: the image's configuration is all that can be said
 
 
 def find_image(reference: str, *, engine: Engine) -> EngineImage:
@@ -80,9 +86,9 @@ def read_installed(container: Container) -> Installed:
     return as_installed(probed, freeze)
 
 
-def _from_lock(image: EngineImage, lock: Lock, title: str) -> Environment:
+def _from_lock(image: EngineImage, lock: Lock, reference: str, title: str) -> Environment:
     locked = environment_of_lock(lock, title=title)
-    return _merge(_from_outside(image, title), locked)
+    return _merge(_from_outside(image, reference, title), locked)
 
 
 def _merge(outside: Environment, locked: Environment) -> Environment:
@@ -108,10 +114,11 @@ def _merge(outside: Environment, locked: Environment) -> Environment:
     )
 
 
-def _from_outside(image: EngineImage, title: str) -> Environment:
+def _from_outside(image: EngineImage, reference: str, title: str) -> Environment:
     env, seeds = split_env(image.env)
     digests = [digest.partition("@")[2] for digest in image.digests]
-    names = {"reference": image.tags[0] if image.tags else "", "manifest_digest": digests[0] if digests else ""}
+    tag = reference if reference in image.tags else next(iter(image.tags), "")
+    names = {"reference": tag, "manifest_digest": digests[0] if digests else ""}
     name = image.labels.get(f"{_BASE}.name")
     return Environment(
         title=title,
@@ -125,8 +132,8 @@ def _from_outside(image: EngineImage, title: str) -> Environment:
     )
 
 
-def _from_inside(image: EngineImage, container: Container, title: str) -> Environment:
-    outside = _from_outside(image, title)
+def _from_inside(image: EngineImage, container: Container, reference: str, title: str) -> Environment:
+    outside = _from_outside(image, reference, title)
     probed = _probe(container)
     return Environment(
         title=title,

@@ -23,9 +23,7 @@ _PASSED_ON = frozenset(
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     }
 )
-_REFUSALS = frozenset(
-    {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}
-)
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED})
 _BLOCK = 256 * 1024  # bytes
 _RESUMES = 3
 
@@ -34,8 +32,8 @@ class HttpAptArchive:
     """The ``AptArchive`` port with ``requests``.
 
     ``mirrors`` maps prefixes of URIs to what is asked in their place (``https://archive.example.org/debian`` →
-    ``https://mirror.example.com/debian``); the longest prefix counts. ``timeout`` is in seconds: to connect, and to wait
-    for the next bytes.
+    ``https://mirror.example.com/debian``); the longest prefix counts. ``timeout`` is in seconds: to connect, and to
+    wait for the next bytes.
     """
 
     def __init__(
@@ -151,7 +149,9 @@ def _refused(shown: str, status: int) -> AptError:
             f"{shown}: the server refuses us (HTTP {status})",
             hint="put the credentials for this host into your netrc file, or check the proxy's",
         )
-    return AptError(f"{shown}: the server failed (HTTP {status})", hint="try again later, or name a mirror in ENVLOCK_APT_MIRROR")
+    return AptError(
+        f"{shown}: the server failed (HTTP {status})", hint="try again later, or name a mirror in ENVLOCK_APT_MIRROR"
+    )
 
 
 def _reason(error: BaseException) -> str:

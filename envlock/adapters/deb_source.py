@@ -73,8 +73,8 @@ class DebSource:
             tried.append(f"{without_credentials(url)}: HTTP {answer.status}")
         raise AptError(
             f"{deb.name} {deb.version} is no longer in the apt repository {deb.source}",
-            hint=f"take the version that is there now with 'envlock lock --upgrade-package {deb.name}', or name a mirror"
-            " that still has it in ENVLOCK_APT_MIRROR",
+            hint=f"take the version that is there now with 'envlock lock --upgrade-package {deb.name}',"
+            " or name a mirror that still has it in ENVLOCK_APT_MIRROR",
             details=tried,
         )
 
@@ -132,7 +132,9 @@ class DebSource:
         for url in entry.release_urls if entry else ():
             answer = self._archive.open(url, {})
             if answer.status == HTTPStatus.OK:
-                return snapshot_template(signed_text(_read_bounded(answer, _LARGEST_RELEASE).decode("utf-8", "replace")))
+                return snapshot_template(
+                    signed_text(_read_bounded(answer, _LARGEST_RELEASE).decode("utf-8", "replace"))
+                )
             _close(answer)
         return None
 

@@ -109,6 +109,15 @@ class PackageIndexes:
             _keep(cached, content)
         return content
 
+    def size(self, file: IndexFile) -> int | None:
+        """Return a file's size in bytes, from its page or from what the server says before it sends the file."""
+        if file.size is not None or file.url.startswith("file:"):
+            return file.size
+        with self._http.get(file.url, headers={"Accept-Encoding": "identity"}) as response:
+            self._http.check(response, file.url)
+            length = response.headers.get("Content-Length", "")
+            return int(length) if length.isascii() and length.isdecimal() else None
+
     def _metadata(self, file: IndexFile) -> bytes:
         try:
             if file.url.startswith("file:"):

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    canonicalize_name,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion
+from packaging.utils import canonicalize_name
 
 from envlock.ports import IndexFile
 
@@ -27,6 +21,8 @@ ACCEPT = ", ".join(
     )
 )
 _SHA256_LENGTH = 64
+_WHEEL_PARTS = (5, 6)  # name, version, perhaps a build tag, Python, ABI, platform
+_normalized = lru_cache(maxsize=1000)(canonicalize_name)
 
 
 class BadPage(ValueError):
@@ -49,14 +45,18 @@ def read_page(content: bytes, *, content_type: str, url: str, source: str, name:
 
 
 def project_of(filename: str) -> str | None:
-    """Return the normalized name of the project that a file belongs to, or None where it is no distribution."""
-    try:
-        if filename.endswith(".whl"):
-            return parse_wheel_filename(filename)[0]
-        if filename.endswith((".tar.gz", ".zip")):
-            return parse_sdist_filename(filename)[0]
-    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
-        pass
+    """Return the normalized name of the project that a file belongs to, or None where it is no distribution.
+
+    By its form alone: pages have thousands of files, and whoever chooses one reads its name with care.
+    """
+    stem = filename.removesuffix(".whl")
+    if stem != filename:
+        parts = stem.split("-")
+        return _normalized(parts[0]) if len(parts) in _WHEEL_PARTS else None
+    for suffix in (".tar.gz", ".zip"):
+        if filename.endswith(suffix):
+            name, dash, _ = filename.removesuffix(suffix).rpartition("-")
+            return _normalized(name) if dash else None
     return None
 
 
@@ -138,7 +138,3 @@ class _Anchors(HTMLParser):
         elif tag == "meta" and attributes.get("name") == "pypi:repository-version":
             self.api_version = attributes.get("content", "1.0")
 
-
-def normalized(name: str) -> str:
-    """Return a project's normalized name (PEP 503)."""
-    return str(canonicalize_name(name))

@@ -30,9 +30,7 @@ def diff(
     if as_json and markdown:
         raise UsageError("--json and --markdown exclude each other")
     world = World.here()
-    comparison = differences.compare(
-        refs.environment_of(before, world=world), refs.environment_of(after, world=world)
-    )
+    comparison = differences.compare(refs.environment_of(before, world=world), refs.environment_of(after, world=world))
     if as_json:
         print(json.dumps(differences.as_json(comparison), indent=2, ensure_ascii=False))
     elif markdown:

@@ -24,6 +24,7 @@ from envlock.lock import changes
 from envlock.model.image import Image
 from envlock.model.lock import Lock
 from envlock.model.plan import RESERVED_LABEL_PREFIX, RESERVED_LABELS, Plan, Project
+from envlock.model.record import Record
 from envlock.plan import make_plan
 from envlock.ports import EngineImage
 from envlock.record import Delivery, make_record
@@ -34,7 +35,7 @@ _OCI = "org.opencontainers.image."
 
 def record(
     image: Annotated[
-        str | None, typer.Argument(metavar="[IMAGE]", help="An image that envlock built. Default: the lock's own.")
+        str | None, typer.Argument(metavar="IMAGE", help="An image that envlock built. Default: the lock's own.")
     ] = None,
     *,
     lock_file: Annotated[Path, typer.Option("--lock", "-l", help="The lock whose image is meant.")] = Path(LOCK),
@@ -59,17 +60,9 @@ def record(
             raise UsageError("--pending goes without an image, --run-id and --experiment")
         _report_pending(send_pending(world=world), world, as_json=as_json)
         return
-    subject = _subject(image, lock_file, world)
+    subject = read_subject(image, lock_file, world=world)
     destination = destination_of(subject.lock, run_id=run_id, experiment=experiment, world=world)
-    content = make_record(
-        image=subject.image,
-        plan=subject.plan,
-        lock_bytes=dump_lock(subject.lock).encode(),
-        spec_bytes=_spec(lock_file.parent / SPEC, subject.lock),
-        dockerfile=dockerfile(subject.plan),
-        requirements=requirements_txt(subject.lock),
-    )
-    recorded = send(content, destination, world=world)
+    recorded = send(record_of(subject, spec=lock_file.parent / SPEC), destination, world=world)
     if as_json:
         print(json.dumps({"run_id": recorded, **_names(subject.image)}))
     else:
@@ -77,14 +70,31 @@ def record(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Subject:
+class Subject:
+    """What a record is about."""
+
     image: Image
     lock: Lock
     plan: Plan
 
 
-def _subject(reference: str | None, lock_file: Path, world: World) -> _Subject:
-    """Return the image that is meant, its lock and its plan."""
+def record_of(subject: Subject, *, spec: Path) -> Record:
+    """Return the record of an image; the spec goes into it where it is the one that the image's lock answers."""
+    return make_record(
+        image=subject.image,
+        plan=subject.plan,
+        lock_bytes=dump_lock(subject.lock).encode(),
+        spec_bytes=_spec(spec, subject.lock),
+        dockerfile=dockerfile(subject.plan),
+        requirements=requirements_txt(subject.lock),
+    )
+
+
+def read_subject(reference: str | None, lock_file: Path, *, world: World) -> Subject:
+    """Read an image that envlock built, by name or else by its lock, from the engine alone.
+
+    Raises ``InputError`` where there is no such image, or envlock did not build it.
+    """
     expected = None if reference else read_lock(lock_file)[0]
     if reference is None and expected is not None:
         reference = f"{expected.image.repository}:env-{fingerprint(expected)[:12]}"
@@ -102,7 +112,7 @@ def _subject(reference: str | None, lock_file: Path, world: World) -> _Subject:
     plan = _plan(found, lock, world)
     own = f"{lock.image.repository}:{plan.tag}"
     digest = _manifest_digest(found, lock.image.repository)
-    return _Subject(
+    return Subject(
         image=Image(
             reference=own if own in found.tags else str(reference),
             tags=found.tags,
@@ -118,7 +128,7 @@ def _subject(reference: str | None, lock_file: Path, world: World) -> _Subject:
 
 
 def _plan(image: EngineImage, lock: Lock, world: World) -> Plan:
-    """Return the plan that the image was built by: with the project here if it is still the same, else from its labels."""
+    """Return the image's plan: with the project here, if it is still the same, else with what the labels say."""
     named, text = fingerprint(lock), dump_lock(lock)
     try:
         epoch = world.environ.get("SOURCE_DATE_EPOCH", "")
@@ -183,9 +193,7 @@ def _report_pending(deliveries: Sequence[Delivery], world: World, *, as_json: bo
     waiting = [delivery for delivery in deliveries if delivery.error is not None]
     if as_json:
         delivered = [{"key": item.key, "run_id": item.run_id} for item in deliveries if item.error is None]
-        left = [
-            {"key": item.key, "file": world.outbox.place(item.key), "reason": str(item.error)} for item in waiting
-        ]
+        left = [{"key": item.key, "file": world.outbox.place(item.key), "reason": str(item.error)} for item in waiting]
         print(json.dumps({"delivered": delivered, "waiting": left}))
     else:
         for item in deliveries:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from envlock.diff.jumps import Jump, debian_jump, plain_jump, python_jump, same_but_for_local
 from envlock.diff.suspects import weigh
-from envlock.formats.display import one_line
+from envlock.formats.display import one_line, short, two_lines
 from envlock.formats.secrets import hide
 from envlock.model.environment import Change, Comparison, Environment
 from envlock.model.plan import FINGERPRINT_LABEL, PROJECT_LABEL
@@ -38,9 +38,7 @@ def compare(before: Environment, after: Environment) -> Comparison:
     found = [change for group in GROUPS for change in _group(group, before, after)]
     changes = tuple(sorted(found, key=lambda change: (-change.weight, GROUPS.index(change.group), change.name)))
     unknown = tuple(group for group in GROUPS if _unknown(group, before) != _unknown(group, after))
-    return Comparison(
-        before=before, after=after, changes=changes, unknown=unknown, verdict=_verdict(changes, unknown)
-    )
+    return Comparison(before=before, after=after, changes=changes, unknown=unknown, verdict=_verdict(changes, unknown))
 
 
 def _unknown(group: str, environment: Environment) -> bool:
@@ -130,17 +128,17 @@ def _verdict(changes: tuple[Change, ...], unknown: tuple[str, ...]) -> str:
 
 def describe(change: Change) -> str:
     """Return a change in a few words: ``numpy 1.26.4 → 2.0.1 (major)``."""
-    title = change.group if change.name == change.group else f"{_PREFIX.get(change.group, '')}{change.name}"
-    if change.before is None or change.after is None:
-        return f"{title} {one_line(change.before or change.after or '')} ({change.jump})"
-    return f"{title} {one_line(arrow(change))} ({jump(change)})"
+    title = _TITLES.get(change.group) or f"{_PREFIX.get(change.group, '')}{one_line(change.name)}"
+    return f"{title} {arrow(change)} ({jump(change)})"
 
 
 def arrow(change: Change) -> str:
-    """Return both values."""
+    """Return both values, or the only one."""
+    if change.before is None or change.after is None:
+        return one_line(short(change.before or change.after or ""))
     if change.jump == "build" and change.before == change.after:
-        return f"{change.after}, another file"
-    return f"{change.before or '—'} → {change.after or '—'}"
+        return f"{one_line(change.after)}, another file"
+    return " → ".join(two_lines(change.before, change.after))
 
 
 def jump(change: Change) -> str:
@@ -148,4 +146,5 @@ def jump(change: Change) -> str:
     return f"{change.jump}, downgrade" if change.downgrade else change.jump
 
 
-_PREFIX = {"cuda": "CUDA ", "apt": "apt ", "env": "env ", "base": "base ", "labels": "label "}
+_TITLES = {"platform": "platform", "python": "Python", "os": "operating system"}
+_PREFIX = {"cuda": "CUDA ", "apt": "apt ", "env": "env ", "base": "base ", "labels": "label ", "seeds": ""}

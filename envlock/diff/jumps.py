@@ -86,4 +86,6 @@ def _split(version: str) -> tuple[str, str]:
 
 
 def _numbers(upstream: str) -> tuple[int, ...]:
-    return (*(int(number) for number in re.findall(r"[0-9]+", upstream)), 0, 0)
+    # what follows "~" or "+" says how it was packaged, not which release it is
+    release = re.split(r"[~+]", upstream, maxsplit=1)[0]
+    return (*(int(number) for number in re.findall(r"[0-9]+", release)), 0, 0)

@@ -25,6 +25,7 @@ TITLES = {
     "labels": "Labels",
 }
 _HIGH, _MIDDLE = 60, 30
+_LONGEST = 200  # characters of one value in a table
 _BOLD, _RED, _YELLOW, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[33m", "\033[2m", "\033[0m"
 
 
@@ -34,12 +35,13 @@ def as_text(comparison: Comparison, *, colour: bool = False) -> str:
     before, after = comparison.before, comparison.after
     lines = [paint(comparison.verdict, _BOLD), "", f"  before  {_side(before)}", f"  after   {_side(after)}"]
     for group, changes in _groups(comparison.changes):
-        width = max(len(change.name) for change in changes)
-        values = [one_line(arrow(change)) for change in changes]
+        names = [one_line(change.name) for change in changes]
+        width = max(map(len, names))
+        values = [arrow(change) for change in changes]
         across = max(map(len, values))
         lines += ["", f"{TITLES[group]} ({len(changes)})"]
-        for change, value in zip(changes, values, strict=True):
-            line = f"  {_sign(change)} {change.name:<{width}}  {value:<{across}}  {jump(change)}"
+        for change, name, value in zip(changes, names, values, strict=True):
+            line = f"  {_sign(change)} {name:<{width}}  {value:<{across}}  {jump(change)}"
             lines.append(paint(line.rstrip(), _colour(change)))
     if comparison.unknown:
         lines += ["", *_unknown(comparison)]
@@ -110,12 +112,13 @@ def _unknown(comparison: Comparison) -> Iterator[str]:
         unknown = [group for group in GROUPS if group in comparison.unknown and getattr(environment, group) is None]
         silent = [TITLES[group] for group in unknown]
         if silent:
-            yield f"not compared, because {environment.title} does not say: {', '.join(silent)}"
+            side = f"{environment.kind} {one_line(environment.title)}"
+            yield f"not compared, because the {side} does not say: {', '.join(silent)}"
 
 
 def _side(environment: Environment) -> str:
     name = f"  fingerprint {environment.fingerprint[:12]}" if environment.fingerprint else ""
-    return f"{environment.kind} {environment.title}{name}"
+    return f"{environment.kind} {one_line(environment.title)}{name}"
 
 
 def _side_json(environment: Environment) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def _leave(text: str, colour: str) -> str:  # noqa: ARG001
 
 def _code(value: str) -> str:
     """Return a value as code in a table cell; GitHub reads ``|`` as the end of a cell even inside of code."""
-    line = " ".join(value.split())
+    line = " ".join(one_line(value, longest=_LONGEST).split())
     runs = [len(run) for run in re.findall(r"`+", line)]
     fence = "`" * (max(runs, default=0) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""

@@ -7,7 +7,9 @@ it; and the further apart two versions are, the likelier they are to compute som
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+from envlock.formats.secrets import is_secret
 from envlock.model.plan import PROJECT_LABEL
 
 # What does the arithmetic, or decides in which order it is done.
@@ -61,6 +63,11 @@ _JUMPS = {
     "added": 0.8,
     "removed": 0.85,
 }
+_NAMES: Mapping[str, tuple[tuple[tuple[re.Pattern[str], int], ...], int]] = {
+    "pip": (((_NUMERIC, 95), (_DATA, 65), (_TOOLING, 10)), 35),
+    "apt": (((_SYSTEM_NUMERIC, 75), (_SYSTEM_DATA, 35)), 12),
+    "env": (((_VARIABLE, 70), (_PLACE, 8)), 25),
+}
 _GROUPS = {"platform": 100, "python": 98, "seeds": 94, "os": 40, "base": 30}
 _CUDA = {"version": 97, "cudnn": 95, "gpu": 93, "driver": 80}
 _CODE = 60  # other code: likely to matter, and likely to be meant
@@ -68,24 +75,19 @@ _CODE = 60  # other code: likely to matter, and likely to be meant
 
 def weigh(group: str, name: str, jump: str) -> int:
     """Return how likely a difference is to move a result."""
+    if group == "python" and jump == "minor":
+        jump = "major"  # that is what a new minor version of Python is: other bytecode, other wheels
     return round(_kind(group, name) * _JUMPS[jump])
 
 
 def _kind(group: str, name: str) -> int:
-    match group:
-        case "pip":
-            return _first(name, (_NUMERIC, 95), (_DATA, 65), (_TOOLING, 10), default=35)
-        case "apt":
-            return _first(name, (_SYSTEM_NUMERIC, 75), (_SYSTEM_DATA, 35), default=12)
-        case "env":
-            return _first(name, (_VARIABLE, 70), (_PLACE, 8), default=25)
-        case "cuda":
-            return _CUDA.get(name, 60)
-        case "labels":
-            return _CODE if name.endswith(".revision") or name == PROJECT_LABEL else 4
-        case _:
-            return _GROUPS[group]
-
-
-def _first(name: str, *kinds: tuple[re.Pattern[str], int], default: int) -> int:
-    return next((weight for names, weight in kinds if names.fullmatch(name)), default)
+    if group == "env" and is_secret(name):
+        return 5
+    if group in _NAMES:
+        kinds, default = _NAMES[group]
+        return next((weight for names, weight in kinds if names.fullmatch(name)), default)
+    if group == "cuda":
+        return _CUDA.get(name, 60)
+    if group == "labels":
+        return _CODE if name.endswith(".revision") or name == PROJECT_LABEL else 4
+    return _GROUPS[group]

@@ -55,7 +55,7 @@ class SourceEntry:
 
     @property
     def reachable(self) -> bool:
-        """Return whether its files come over HTTP: a CD, a folder or a mirror list of the base is nothing to lock by."""
+        """Return whether its files come over HTTP: a CD, a folder or a mirror list is nothing to lock by."""
         return self.uri.startswith(("http://", "https://"))
 
     @property

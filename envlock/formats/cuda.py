@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 
 # Lowest Linux driver (x86_64) per CUDA version. From CUDA 11 on, one driver runs every minor version of its major
-# ("minor version compatibility"); before that, each toolkit needs its own. Sources: NVIDIA, "CUDA Toolkit Release
-# Notes", tables "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility" and "CUDA Toolkit
-# and Corresponding Driver Versions"; NVIDIA, "CUDA Compatibility", "Minor Version Compatibility". The toolkit's own,
-# newer driver is only needed for what came with that minor version, and for compiling PTX of it at run time.
+# ("minor version compatibility"); before that, each toolkit needs its own. Sources, all NVIDIA's: "CUDA Toolkit Release
+# Notes", tables "… Minimum Required Driver Version for CUDA Minor Version Compatibility" and "CUDA Toolkit and
+# Corresponding Driver Versions"; "CUDA Compatibility", chapter "Minor Version Compatibility". The toolkit's own, newer
+# driver is only needed for what came with that minor version, and for compiling PTX of it at run time.
 _BY_MAJOR = {11: "450.80.02", 12: "525.60.13", 13: "580"}
 _BY_MINOR = {
     "8.0": "375.26",
@@ -50,8 +50,8 @@ _MAJOR_ONLY = re.compile(
 def wheel_version(name: str, version: str) -> str | None:
     """Return what a wheel's name and version say of CUDA, as precisely as they can be trusted.
 
-    ``torch 2.1.2+cu118`` → ``11.8``; ``nvidia-cuda-runtime-cu12 12.4.127`` → ``12.4.127``; ``nvidia-cublas-cu12 12.4.5.8``
-    and ``cupy-cuda12x`` → ``12``: libraries and extensions may be of another minor version than the runtime.
+    ``torch 2.1.2+cu118`` → ``11.8``; ``nvidia-cuda-runtime-cu12 12.4.127`` → ``12.4.127``; ``cupy-cuda12x`` and
+    ``nvidia-cublas-cu12 12.4.5.8`` → ``12``: extensions and libraries may be of another minor version than the runtime.
     """
     public, _, local = version.partition("+")
     tag = _LOCAL.search(local)

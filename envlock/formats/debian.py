@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 NAME = r"[a-z0-9][a-z0-9+.-]+"  # policy §5.6.1
 ARCHITECTURE = r"[a-z0-9][a-z0-9-]*"
-VERSION = r"(?:[0-9]+:)?[A-Za-z0-9][A-Za-z0-9.+~:-]*"  # policy §5.6.12; a letter in front is seen in old packages
+VERSION = (
+    r"(?:[0-9]+:[A-Za-z0-9][A-Za-z0-9.+~:-]*|[A-Za-z0-9][A-Za-z0-9.+~-]*)"  # policy §5.6.12; may start with a letter
+)
 
 _LONGEST_VERSION = 256  # characters
 _LARGEST_EPOCH = 2**31 - 1  # dpkg keeps it in an int
@@ -104,9 +106,9 @@ def architecture(platform: str) -> str:
 
 
 def paragraphs(text: str) -> Iterator[dict[str, str]]:
-    """Yield the paragraphs of a control file, a Packages or Release index, or a .sources file (deb822(5)).
+    r"""Yield the paragraphs of a control file, a Packages or Release index, or a .sources file (deb822(5)).
 
-    Fields are folded to lower case; continuation lines keep their own indentation and are joined with ``\\n``; lines
+    Fields are folded to lower case; continuation lines keep their own indentation and are joined with ``\n``; lines
     that start with ``#`` are comments. Raises ``DebianFormatError`` with the line's number.
     """
     if len(text) > _LARGEST_TEXT:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -92,14 +91,15 @@ def _copy(source: str, target: str) -> str:
     if _PLAIN.fullmatch(target):
         return f"{source} {target}"
     _check(target)
-    # The JSON form is for spaces only; variables are expanded in it, too.
-    return json.dumps([source, re.sub(r"([\\$])", r"\\\1", target)], ensure_ascii=False)
+    # The JSON form is for spaces only; what is in it is read as shell words, too.
+    return json.dumps([source, re.sub(r"([\\$\"'])", r"\\\1", target)], ensure_ascii=False)
 
 
 def _exec(words: Sequence[str]) -> str:
     for word in words:
         _check(word)
-    return json.dumps(list(words), ensure_ascii=False) if words else ""
+    # JSON's other way to write a backslash: hadolint does not read the usual one.
+    return json.dumps(list(words), ensure_ascii=False).replace(r"\\", r"\u005c") if words else ""
 
 
 def _word(value: str) -> str:
@@ -109,13 +109,16 @@ def _word(value: str) -> str:
 
 def _quoted(value: str) -> str:
     _check(value)
-    return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
+    body = value.rstrip("\\")
+    quoted = '"' + re.sub(r'([\\"$])', r"\\\1", body) + '"'
+    # Last backslashes stand outside the quotes (hadolint takes \\" for an open quote) and not at the end of a line.
+    return quoted + r"\\" * (len(value) - len(body)) + '""' if body != value else quoted
 
 
 def _shell(value: str) -> str:
     """Return one word of a RUN: the builder leaves it alone, the shell reads it."""
     _check(value)
-    return shlex.quote(value)
+    return value if _PLAIN.fullmatch(value) else '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'
 
 
 def _comment(value: str) -> str:

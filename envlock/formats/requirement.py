@@ -12,6 +12,7 @@ from envlock.formats.text import quote
 # After normalisation nothing else can be in one. What a shell or a Dockerfile gives a meaning to is not among them,
 # but for < > ( ) ; and quotes, which the grammar itself needs: lines go into files and argument lists only.
 _CANONICAL = re.compile(r"""[A-Za-z0-9 ._,<>=!~*+\[\]();'"-]+""")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")  # PEP 508; packaging lets "a_" pass
 _LONGEST = 2000
 
 _PUBLISH = "build a wheel of it and put that into a folder of pip.find_links, or publish it to an index of pip.indexes"
@@ -47,6 +48,11 @@ def parse(line: str) -> Requirement:
     if requirement.url is not None:
         kind = "a version control system" if re.match(r"[a-z]+\+", requirement.url) else "a URL"
         raise BadRequirement(message=f"{quote(line)} comes from {kind}", hint=_PUBLISH)
+    wrong = next((name for name in (requirement.name, *sorted(requirement.extras)) if not _NAME.fullmatch(name)), None)
+    if wrong is not None:
+        raise BadRequirement(
+            message=f"{quote(wrong)} is not a name", hint="a name ends with a letter or a digit (PEP 508)"
+        )
     if any(specifier.operator == "===" for specifier in requirement.specifier):
         raise BadRequirement(message=f"{quote(line)} compares versions as text (===)", hint="pin with ==")
     if not _CANONICAL.fullmatch(text):

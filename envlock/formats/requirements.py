@@ -135,7 +135,7 @@ class Collector:
 
 
 def _path_problem(path: str) -> str:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", path):
+    if "//" in path or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", path):
         return "is a URL"
     if path.startswith(("/", "~", "\\")) or "\\" in path:
         return "is not a relative path"

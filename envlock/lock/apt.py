@@ -102,9 +102,7 @@ def _installed(container: Container, spec: Spec) -> dict[str, InstalledPackage]:
     return found
 
 
-def _lacking(
-    packages: Sequence[AptRequest], installed: Mapping[str, InstalledPackage]
-) -> tuple[AptRequest, ...]:
+def _lacking(packages: Sequence[AptRequest], installed: Mapping[str, InstalledPackage]) -> tuple[AptRequest, ...]:
     """Return the requests without those for what is installed; a pinned one stays, so that nothing else moves it.
 
     A plain name that is installed must not be given to apt: it would bring it to the newest version.

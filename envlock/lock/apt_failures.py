@@ -16,7 +16,7 @@ _NEAREST = 5  # names or versions that a message lists
 
 
 def settle_names(tool: AptTool, packages: Sequence[AptRequest], *, base: str) -> tuple[AptRequest, ...]:
-    """Hold the requests against what the repositories have, and return them with real names in the place of virtual ones.
+    """Hold the requests against what the repositories have; return them with real names in the place of virtual ones.
 
     Raises ``Unresolvable`` with all that is missing.
 
@@ -53,7 +53,7 @@ def settle_names(tool: AptTool, packages: Sequence[AptRequest], *, base: str) ->
 
 
 _HINTS = {
-    "version": "take one of the versions that there are, or a date at which the archive had it (as_of, with a snapshot service)",
+    "version": "take one of the versions that there are, or a date at which the archive had it (as_of)",
     "name": "correct the name, or add the repository that has it under apt.repositories",
 }
 
@@ -101,18 +101,20 @@ _REASONS = (
     ),
     (r"not valid yet", "the indexes of {name} are of a time to come", "check the clock of the engine's machine"),
     (
-        r"gpgv|sqv.*(?:not found|not installed|could not execute)|Unknown error executing",
+        r"(?:gpgv|sqv).*(?:not found|not installed|[Cc]ould not execute)|Unknown error executing",
         "the base cannot check signatures, so that {name} cannot be trusted",
         "install gpgv (or sqv) in the base",
     ),
     (
-        r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|Missing key|verification failed|not trusted|invalid since"
-        r"|[Ss]igning key|unsupported filetype|[Nn]o good signature",
+        (
+            r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|is not signed|Missing key|verification failed|not trusted"
+            r"|invalid since|[Ss]igning key|unsupported filetype|[Nn]o good signature"
+        ),
         "the signature of {name} cannot be verified with the keys that are there for it",
         "use the base's current image, which has the archive's new keys, or the right key file for the repository",
     ),
     (
-        r"does not have a Release file|404",
+        r"does not have a Release file|\b404\b",
         "{name} is not there: the server has no such archive or suite",
         "check uri and suite; a release that is no longer supported moves to an archive server: ENVLOCK_APT_MIRROR",
     ),

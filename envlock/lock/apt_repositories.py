@@ -56,7 +56,7 @@ class Repository:
 def find_repositories(
     spec: Spec, *, keys: Mapping[str, bytes], etc_apt: Mapping[str, bytes], archive: AptArchive, progress: Progress
 ) -> tuple[Repository, ...]:
-    """Return the base's repositories and the spec's, in that order; ``etc_apt`` are the files below the base's /etc/apt.
+    """Return the base's repositories and the spec's, in that order; ``etc_apt``: the files below the base's /etc/apt.
 
     Raises ``InputError`` where the base's list of repositories cannot be read, and where ``as_of`` is asked of an
     archive that names no snapshot service.
@@ -102,11 +102,11 @@ def _as_of(repository: Repository, spec: Spec, as_of: str, *, archive: AptArchiv
         return replace(repository, uri=uri, dated=True)
     if repository.declared is not None:
         progress.message(
-            f"apt: the repository {repository.name} names no snapshot service; its packages are those of now, not of {as_of}"
+            f"apt: the repository {repository.name} names no snapshot service; its packages are today's, not of {as_of}"
         )
         return repository
     raise InputError(
-        f"as_of is {as_of}, but the apt repository {repository.name} of the base ({without_credentials(repository.uri)})"
+        f"as_of is {as_of}, but the base's apt repository {repository.name} ({without_credentials(repository.uri)})"
         " names no snapshot service",
         hint="set apt.snapshot to the URL of one, such as https://snapshot.example.org/archive/{archive}/{timestamp}",
     )

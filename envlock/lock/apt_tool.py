@@ -69,7 +69,7 @@ class Simulation:
     removed: tuple[str, ...]
 
 
-class AptFailed(Exception):  # noqa: N818 - always turned into an EnvlockError
+class AptFailed(Exception):
     """apt ended with an error; ``lines`` are its own words, with real URIs."""
 
     def __init__(self, lines: Sequence[str]) -> None:

@@ -101,9 +101,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 # --- the whole environment --------------------------------------------------------------------------------------------
 
 
-def check_cuda(
-    *, base: str | None, debs: Sequence[Deb], wheels: Sequence[Wheel], wanted: str | None
-) -> Cuda | None:
+def check_cuda(*, base: str | None, debs: Sequence[Deb], wheels: Sequence[Wheel], wanted: str | None) -> Cuda | None:
     """Return the CUDA of an environment, or None for one without; raises ``Unresolvable`` where its parts contradict.
 
     ``base`` is what ``base_cuda`` found and ``wanted`` what the spec says ("11", "11.8").
@@ -162,7 +160,7 @@ def _check_majors(seen: Sequence[_Seen]) -> None:
         hint=(
             "choose wheels of one CUDA major: bind the packages to the index that has them (pip.indexes)"
             if len(from_wheels) > 1
-            else "choose a base and apt packages of the wheels' CUDA major version, or a base without CUDA: wheels bring their own"
+            else "choose a base and apt packages of the wheels' CUDA major, or a base without CUDA (wheels bring it)"
         ),
         details=_in_words(seen),
     )
@@ -174,7 +172,7 @@ def _check_wanted(wanted: str, version: str, seen: Sequence[_Seen]) -> None:
     if asked[: len(found)] != found[: len(asked)]:
         raise Unresolvable(
             f"the spec says CUDA {wanted}, and what it asks for brings CUDA {version}",
-            hint=f"write cuda: \"{version}\" in the spec, or choose a base and wheels of CUDA {wanted}",
+            hint=f'write cuda: "{version}" in the spec, or choose a base and wheels of CUDA {wanted}',
             details=_in_words(seen),
         )
 

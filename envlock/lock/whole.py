@@ -76,4 +76,6 @@ def lock(requested: Requested, *, previous: Lock | None, upgrade: Upgrade, world
         registry=world.registry,
         progress=world.progress,
     )
-    return _resolve(requested, pinned, kept=kept, upgrade=upgrade, world=world)
+    routes = Routes()
+    with world.engine.container(pinned.image.id, handler=routes) as container:
+        return _inside(requested, pinned, container, routes, kept=kept, upgrade=upgrade, world=world)

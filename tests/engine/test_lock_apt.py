@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,15 +13,17 @@ import pytest
 import requests
 
 from envlock.adapters.apt_archive import HttpAptArchive
+from envlock.adapters.deb_source import DebSource
 from envlock.adapters.engine import DockerEngine
 from envlock.errors import AptError, InputError, Unresolvable
-from envlock.formats.debian import version_key
+from envlock.formats.debian import installed_packages, version_key
 from envlock.lock.apt import AptLock, lock_apt
 from envlock.lock.apt_gateway import AptGateway
+from envlock.lock.cuda import base_cuda
 from envlock.model.lock import Lock
 from envlock.model.spec import Apt, AptRepository, AptRequest, ImageOptions, Requested, Spec
 from envlock.ports import Container
-from tests.support.debs import Archive, ArchiveServer, DebFile, make_deb, serve
+from tests.support.debs import Archive, ArchiveServer, make_deb, serve
 from tests.support.openpgp import signing_key
 from tests.support.progress import Remembering
 
@@ -77,10 +80,25 @@ class Desk:
             }
         )
 
+    def install_offline(self, lock: AptLock) -> str:
+        """Fetch a lock's files as a build does, and install them; return what dpkg finds wrong afterwards."""
+        whole = _lock_with(lock)
+        base_files = dict(self.container.files("/etc/apt"))
+        source = DebSource(whole, archive=self.gateway.archive, base_files=lambda: base_files)
+        files = {}
+        for deb, wanted in zip(whole.debs, source.wanted(), strict=True):
+            with wanted.open() as body:
+                files[f"/tmp/debs/{deb.filename}"] = b"".join(body)
+            assert hashlib.sha256(files[f"/tmp/debs/{deb.filename}"]).hexdigest() == deb.sha256
+        self.container.run(["rm", "-rf", "/tmp/debs"])
+        self.container.put(files)
+        done = self.container.run([*OFFLINE, *files], env={"DEBIAN_FRONTEND": "noninteractive"})
+        assert done.exit_code == 0, done.stdout.decode() + done.stderr.decode()
+        return self.container.run(["dpkg", "--audit"]).stdout.decode()
 
     def install(self, name: str, version: str) -> None:
         """Make dpkg believe that the base has a package."""
-        entry = f"Package: {name}\nStatus: install ok installed\nVersion: {version}\nArchitecture: amd64\nDescription: x\n\n"
+        entry = f"Package: {name}\nStatus: install ok installed\nVersion: {version}\nArchitecture: amd64\n\n"
         status = self.container.read("/var/lib/dpkg/status") or b""
         self.container.put({"/var/lib/dpkg/status": status + entry.encode()})
 
@@ -111,7 +129,9 @@ def _names(lock: AptLock) -> dict[str, str]:
 
 
 APP = [
-    make_deb("app", "2.0-1", depends="libapp (>= 2), app-common (= 2.0-1)", recommends="app-doc", pre_depends="app-first"),
+    make_deb(
+        "app", "2.0-1", depends="libapp (>= 2), app-common (= 2.0-1)", recommends="app-doc", pre_depends="app-first"
+    ),
     make_deb("libapp", "2.1-1+b1", source="libapp-src (2.1-1)", depends="libc6"),
     make_deb("app-common", "2.0-1", architecture="all", source="app"),
     make_deb("app-first"),
@@ -159,7 +179,9 @@ def test_the_base_keeps_its_own_lists_and_configuration(engine: DockerEngine) ->
 
 def test_a_pin_takes_an_older_version_and_its_siblings_along(engine: DockerEngine) -> None:
     debs = [
-        make_deb(name, version, depends=f"tool-data (= {version})" if name == "tool" else "base-files", source="tool-src")
+        make_deb(
+            name, version, depends=f"tool-data (= {version})" if name == "tool" else "base-files", source="tool-src"
+        )
         for version in ("1.0-1", "1.1-1", "2.0-1")
         for name in ("tool", "tool-data")
     ]
@@ -169,12 +191,17 @@ def test_a_pin_takes_an_older_version_and_its_siblings_along(engine: DockerEngin
 
 
 def test_what_does_not_exist_names_the_nearest(engine: DockerEngine) -> None:
-    debs = [make_deb("frobnicate", v) for v in ("1.0-1", "1.1-1", "2.0-1")] + [make_deb("frobnicator"), make_deb("other")]
+    debs = [make_deb("frobnicate", v) for v in ("1.0-1", "1.1-1", "2.0-1")] + [
+        make_deb("frobnicator"),
+        make_deb("other"),
+    ]
     with _desk(engine, archive=Archive(debs=debs)) as desk:
         with pytest.raises(Unresolvable) as version:
             desk.lock("frobnicate=1.0-2")
         assert str(version.value) == "apt has no frobnicate 1.0-2; it has 2.0-1, 1.1-1, 1.0-1"
-        with pytest.raises(Unresolvable, match=r"^apt has no package frobnicat; there is frobnicat(e|or), frobnicat(e|or)$"):
+        with pytest.raises(
+            Unresolvable, match=r"^apt has no package frobnicat; there is frobnicat(e|or), frobnicat(e|or)$"
+        ):
             desk.lock("frobnicat")
         with pytest.raises(Unresolvable, match="2 apt packages") as both:
             desk.lock("frobnicate=9", "zzzzzz", "other")
@@ -186,7 +213,10 @@ def test_what_does_not_exist_names_the_nearest(engine: DockerEngine) -> None:
 
 @pytest.mark.parametrize("name", ["frob.icate", "frobnicate-", "frobnicat+"])
 def test_a_name_is_never_an_expression_or_a_removal(engine: DockerEngine, name: str) -> None:
-    with _desk(engine, archive=Archive(debs=[make_deb("frobnicate")])) as desk, pytest.raises(Unresolvable, match="no package"):
+    with (
+        _desk(engine, archive=Archive(debs=[make_deb("frobnicate")])) as desk,
+        pytest.raises(Unresolvable, match="no package"),
+    ):
         desk.lock(name)
 
 
@@ -195,7 +225,7 @@ def test_virtual_packages(engine: DockerEngine) -> None:
     with _desk(engine, archive=Archive(debs=debs)) as desk:
         lock = desk.lock("only-one")
         assert [(deb.name, deb.requested) for deb in lock.debs] == [("one", True)]
-        with pytest.raises(Unresolvable, match="^many is a virtual package; take one of one, two$"):
+        with pytest.raises(Unresolvable, match=r"^many is a virtual package; take one of one, two$"):
             desk.lock("many")
 
 
@@ -287,11 +317,16 @@ def test_a_further_repository_with_its_own_key(engine: DockerEngine, armoured: b
     key = signing_key("Vendor <vendor@example.org>")
     vendor = Archive(debs=[make_deb("vendor-tool", depends="app-first")], suite="rolling", key=key)
     with _desk(engine, archive=Archive(debs=APP)) as desk, serve(vendor=vendor) as other:
-        repository = AptRepository(name="vendor", uri=other.uri("vendor"), suite="rolling", components=("main",), key="v.gpg")
+        repository = AptRepository(
+            name="vendor", uri=other.uri("vendor"), suite="rolling", components=("main",), key="v.gpg"
+        )
         keys = {"vendor": key.armoured if armoured else key.public}
         lock = desk.lock("vendor-tool", repositories=(repository,), keys=keys)
         assert {deb.name: deb.source for deb in lock.debs} == {"vendor-tool": "vendor", "app-first": "stable"}
-        assert [(source.name, source.uri) for source in lock.sources] == [("stable", None), ("vendor", other.uri("vendor"))]
+        assert [(source.name, source.uri) for source in lock.sources] == [
+            ("stable", None),
+            ("vendor", other.uri("vendor")),
+        ]
         assert lock.sources[1].key_sha256 is not None
         wrong = {"vendor": signing_key("Test Archive <archive@example.org>").public}
         with pytest.raises(AptError, match="signature of the apt repository vendor cannot be verified"):
@@ -304,12 +339,18 @@ def test_flat_repositories_and_one_line_entries(engine: DockerEngine) -> None:
         line = f"deb [arch=amd64 signed-by={KEYRING}] {desk.server.uri('archive')} ./\n"
         desk.container.put({"/etc/apt/sources.list.d/cuda-vendor.list": line.encode()})
         lock = desk.lock("flat-tool")
-        assert [(source.name, source.suite, source.components) for source in lock.sources] == [("cuda-vendor", "./", ())]
+        assert [(source.name, source.suite, source.components) for source in lock.sources] == [
+            ("cuda-vendor", "./", ())
+        ]
         assert lock.debs[0].path == APP[3].path.replace("app-first", "flat-tool").replace("/a/", "/f/")
 
 
 def test_a_foreign_architecture_in_the_base(engine: DockerEngine) -> None:
-    debs = [make_deb("both", architecture="i386", multi_arch="same"), make_deb("both", multi_arch="same"), make_deb("lonely", architecture="i386")]
+    debs = [
+        make_deb("both", architecture="i386", multi_arch="same"),
+        make_deb("both", multi_arch="same"),
+        make_deb("lonely", architecture="i386"),
+    ]
     with _desk(engine, archive=Archive(debs=debs, architectures=("amd64", "i386"))) as desk:
         desk.container.run(["dpkg", "--add-architecture", "i386"])
         assert [deb.architecture for deb in desk.lock("both").debs] == ["amd64"]
@@ -325,15 +366,27 @@ def test_a_foreign_architecture_in_the_base(engine: DockerEngine) -> None:
     ("change", "message"),
     [
         ({"key": None}, "signature of the apt repository stable cannot be verified"),
-        ({"key": signing_key("Somebody <else@example.org>")}, "signature of the apt repository stable cannot be verified"),
-        ({"other_packages": b"Package: app\nVersion: 9\nArchitecture: amd64\n"}, "are not what its signed Release file says"),
+        (
+            {"key": signing_key("Somebody <else@example.org>")},
+            "signature of the apt repository stable cannot be verified",
+        ),
+        (
+            {"other_packages": b"Package: app\nVersion: 9\nArchitecture: amd64\n"},
+            "are not what its signed Release file says",
+        ),
         ({"valid_until": time.time() - 86400}, "have expired"),
     ],
     ids=["unsigned", "another key", "changed index", "expired"],
 )
-def test_nothing_untrusted_is_taken(engine: DockerEngine, change: dict[str, object], message: str) -> None:
-    with _desk(engine, archive=replace(Archive(debs=APP), **change)) as desk:
-        desk.container.put({"/etc/apt/apt.conf.d/99lax": b'Acquire::AllowInsecureRepositories "true";\nAPT::Get::AllowUnauthenticated "true";\n'})
+@pytest.mark.parametrize("base", [BASE, "envlock/base:py3.13"])
+def test_nothing_untrusted_is_taken(engine: DockerEngine, base: str, change: dict[str, object], message: str) -> None:
+    with _desk(engine, base, archive=replace(Archive(debs=APP), **change)) as desk:
+        desk.container.put(
+            {
+                "/etc/apt/apt.conf.d/99lax": b'Acquire::AllowInsecureRepositories "1";\n'
+                b'APT::Get::AllowUnauthenticated "1";\n'
+            }
+        )
         with pytest.raises(AptError, match=message) as raised:
             desk.lock("app")
         assert raised.value.details
@@ -341,7 +394,10 @@ def test_nothing_untrusted_is_taken(engine: DockerEngine, change: dict[str, obje
 
 
 def test_an_index_without_sha256_is_refused(engine: DockerEngine) -> None:
-    with _desk(engine, archive=Archive(debs=APP, sha256=False)) as desk, pytest.raises(AptError, match="gives no SHA256"):
+    with (
+        _desk(engine, archive=Archive(debs=APP, sha256=False)) as desk,
+        pytest.raises(AptError, match="gives no SHA256"),
+    ):
         desk.lock("app-first")
 
 
@@ -399,9 +455,62 @@ def test_as_of_with_the_specs_own_service(engine: DockerEngine) -> None:
 
 
 def test_as_of_without_a_service_says_what_to_set(engine: DockerEngine) -> None:
-    with _desk(engine, archive=Archive(debs=APP)) as desk, pytest.raises(InputError, match="names no snapshot service") as raised:
+    with (
+        _desk(engine, archive=Archive(debs=APP)) as desk,
+        pytest.raises(InputError, match="names no snapshot service") as raised,
+    ):
         desk.lock("app", as_of="2026-01-31")
     assert "apt.snapshot" in raised.value.hint
+
+
+# --- and at build time ------------------------------------------------------------------------------------------------
+
+OFFLINE = [
+    *(
+        "apt-get",
+        "install",
+        "-y",
+        "-q",
+        "--no-install-recommends",
+        "--allow-downgrades",
+        "--allow-change-held-packages",
+    ),
+    *("-o", "Dir::Etc::sourcelist=/dev/null", "-o", "Dir::Etc::sourceparts=/dev/null"),
+    *("-o", "Dir::State::lists=/tmp/apt-lists", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="),
+    *("-o", "APT::Sandbox::User=root", "-o", "Dpkg::Use-Pty=0"),
+    *("-o", "DPkg::Options::=--force-unsafe-io", "-o", "DPkg::Options::=--force-confold"),
+]
+
+
+def test_the_closure_of_a_lock_installs_without_a_network(engine: DockerEngine) -> None:
+    """Pre-dependencies, a downgrade, a removal, a maintainer script that needs a dependency: apt does all in order."""
+    first = make_deb(
+        "app-first",
+        files={"/usr/bin/app-first": b"#!/bin/sh\necho first\n"},
+        scripts={"postinst": "#!/bin/sh\nchmod 755 /usr/bin/app-first\n"},
+    )
+    app = make_deb(
+        "app",
+        "2.0-1",
+        pre_depends="app-first",
+        depends="lib-like",
+        conflicts="in-the-way",
+        files={"/etc/app.conf": b"x"},
+        conffiles=("/etc/app.conf",),
+        scripts={"preinst": "#!/bin/sh -e\n/usr/bin/app-first\n"},
+    )
+    older, newer = make_deb("lib-like", "0.5"), make_deb("lib-like", "1.0")
+    archive = Archive(debs=[app, first, older, newer, make_deb("in-the-way")])
+    with _desk(engine, archive=archive) as desk:
+        before = desk.lock("lib-like", "in-the-way")
+        assert desk.install_offline(before) == ""
+        lock = desk.lock("app", "lib-like=0.5")
+        assert _names(lock) == {"app": "2.0-1", "app-first": "1.0-1", "lib-like": "0.5"}
+        assert desk.messages == ["apt: this takes out of the base: in-the-way"]
+        assert desk.install_offline(lock) == ""
+        status = installed_packages((desk.container.read("/var/lib/dpkg/status") or b"").decode())
+        ours = {"app", "app-first", "lib-like", "in-the-way"}
+        assert {package.name: package.version for package in status if package.name in ours} == _names(lock)
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------
@@ -412,7 +521,13 @@ def test_git_from_the_bases_own_archive(engine: DockerEngine, base: str) -> None
     with requests.Session() as session:
         gateway = AptGateway(HttpAptArchive(session))
         with engine.container(base, handler=gateway) as container:
-            spec = Spec(name="demo", base=base, python="3.11", apt=Apt(packages=(AptRequest(name="git"),)), image=ImageOptions(repository="demo"))
+            spec = Spec(
+                name="demo",
+                base=base,
+                python="3.11",
+                apt=Apt(packages=(AptRequest(name="git"),)),
+                image=ImageOptions(repository="demo"),
+            )
             lock = lock_apt(
                 Requested(spec=spec, requirements=(), constraints=()),
                 container=container,
@@ -424,10 +539,13 @@ def test_git_from_the_bases_own_archive(engine: DockerEngine, base: str) -> None
     assert {"git", "git-man", "liberror-perl"} <= set(found)
     assert version_key(found["git"].version) > version_key("1:2.30")
     assert all(len(deb.sha256) == 64 and deb.size > 1000 and deb.path.startswith("pool/") for deb in lock.debs)
-    assert {source.name for source in lock.sources} <= {f"{s}{x}" for s in ("bookworm", "trixie") for x in ("", "-updates", "-security")}
+    assert {source.name for source in lock.sources} <= {
+        f"{s}{x}" for s in ("bookworm", "trixie") for x in ("", "-updates", "-security")
+    }
 
 
-def test_what_was_built_is_what_was_locked() -> None:
-    """The helper's archives are what the tests above say they are."""
-    deb: DebFile = make_deb("x", "1:2-3", source="y")
-    assert deb.path == "pool/main/y/x_2-3_amd64.deb".replace("/y/x", "/x/y/x") or deb.path.endswith("x_2-3_amd64.deb")
+def test_cuda_in_a_base(engine: DockerEngine) -> None:
+    with engine.container("envlock/base:py3.11-cuda11.8") as container:
+        assert base_cuda(container) == "11.8"
+    with engine.container(BASE) as container:
+        assert base_cuda(container) is None

@@ -21,7 +21,6 @@ from envlock.adapters.mlflow_store.session import session
 from envlock.adapters.mlflow_store.store import KEY_TAG
 from envlock.adapters.outbox import FileOutbox
 from envlock.errors import InputError, TrackingError
-from envlock.model.lock import Lock
 from envlock.model.record import Destination, Record
 from envlock.model.spec import Tracking
 from envlock.ports import RunStore
@@ -304,7 +303,9 @@ def test_a_death_between_mlflow_and_done_makes_no_second_run(sqlite: Store, tmp_
 
 
 @pytest.mark.parametrize("stop", ["log_artifacts", "log_batch", "set_terminated"])
-def test_a_death_half_way_is_made_good_by_the_next_one(sqlite: Store, stop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_half_way_is_made_good_by_the_next_one(
+    sqlite: Store, stop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
     with monkeypatch.context() as patch:
@@ -506,7 +507,8 @@ def test_the_default_store_is_the_one_that_a_training_script_uses(tmp_path: Path
     folder = tmp_path / name
     folder.mkdir()
     uri = default_tracking_uri({}, folder)
-    run_id = MlflowRuns(uri, environ=os.environ).deliver(Record(tags={}, params={}, artifacts={}), Destination(), key="a")
+    nothing = Record(tags={}, params={}, artifacts={})
+    run_id = MlflowRuns(uri, environ=os.environ).deliver(nothing, Destination(), key="a")
     assert (folder / "mlflow.db").is_file()
     script = f"import mlflow; print(mlflow.get_run({run_id!r}).info.run_id)"
     if name in {"plain", "with space"}:  # MLflow's own default does not find its way in the others

@@ -45,7 +45,7 @@ def make_deb(
     scripts: Mapping[str, str] | None = None,
     **fields: str,
 ) -> DebFile:
-    """Build a .deb: ``fields`` are further control fields (``depends="libfoo (>= 1)"``, ``pre_depends=…``, ``source=…``)."""
+    """Build a .deb; ``fields`` are further control fields (``depends="libfoo (>= 1)"``, ``pre_depends=…``)."""
     named = {key.replace("_", "-").title(): value for key, value in fields.items()}
     control = "".join(
         f"{key}: {value}\n"
@@ -108,7 +108,9 @@ def _tar_gz(files: Mapping[str, bytes], *, executable: tuple[str, ...] = ()) -> 
 def _ar(members: Mapping[str, bytes]) -> bytes:
     content = b"!<arch>\n"
     for name, data in members.items():
-        content += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+        content += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+        )
     return content
 
 
@@ -154,7 +156,7 @@ class Archive:
         stanzas = []
         for deb in self.debs:
             if not architecture or deb.architecture in (architecture, "all"):
-                hashes = f"MD5sum: {hashlib.md5(deb.content).hexdigest()}\n"  # noqa: S324
+                hashes = f"MD5sum: {hashlib.md5(deb.content).hexdigest()}\n"
                 hashes += f"SHA256: {deb.sha256}\n" if self.sha256 else ""
                 stanzas.append(f"{deb.control}Filename: {deb.path}\nSize: {len(deb.content)}\n{hashes}")
         return "\n".join(stanzas)
@@ -245,7 +247,7 @@ def serve(**archives: Archive) -> Iterator[ArchiveServer]:
                 return
             self._answer(206 if start else 200, content[start:])
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 - the base class's name
 
         def _answer(self, status: int, content: bytes) -> None:
             self.send_response(status)

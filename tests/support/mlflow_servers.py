@@ -29,7 +29,8 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     """Run ``mlflow server`` on SQLite in a folder, and end it with all its workers."""
     port = free_port()
     argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    argv += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts")]
+    argv += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    argv += ["--artifacts-destination", str(folder / "artifacts")]
     environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(argv, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True)
@@ -66,7 +67,7 @@ def refusing_server(status: int, body: bytes = b"no") -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_PUT = do_GET
+        do_POST = do_PUT = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

@@ -22,7 +22,7 @@ class SigningKey:
         self._body = b"\x04" + created.to_bytes(4, "big") + bytes([_RSA]) + _mpi(numbers.n) + _mpi(numbers.e)
         self._created = created
         self._user = user_id.encode()
-        self.fingerprint = hashlib.sha1(b"\x99" + len(self._body).to_bytes(2, "big") + self._body).digest()  # noqa: S324
+        self.fingerprint = hashlib.sha1(b"\x99" + len(self._body).to_bytes(2, "big") + self._body).digest()
 
     @property
     def public(self) -> bytes:

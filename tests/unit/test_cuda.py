@@ -104,7 +104,15 @@ def test_files_of_anybody(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("version", "driver"),
-    [("10.2", "440.33"), ("11.0", "450.36.06"), ("11.8", "450.80.02"), ("11", "450.80.02"), ("12.9", "525.60.13"), ("13.1", "580"), ("99.1", "")],
+    [
+        ("10.2", "440.33"),
+        ("11.0", "450.36.06"),
+        ("11.8", "450.80.02"),
+        ("11", "450.80.02"),
+        ("12.9", "525.60.13"),
+        ("13.1", "580"),
+        ("99.1", ""),
+    ],
 )
 def test_lowest_drivers(version: str, driver: str) -> None:
     assert min_driver(version) == driver
@@ -158,9 +166,21 @@ def test_only_the_base() -> None:
 @pytest.mark.parametrize(
     ("parts", "words", "hint"),
     [
-        ({"wheels": [make_wheel("torch", "2.1.2+cu118"), make_wheel("cupy-cuda12x")]}, ["torch 2.1.2+cu118: CUDA 11.8", "cupy-cuda12x 1.0: CUDA 12"], "pip.indexes"),
-        ({"base": "11.8.0", "wheels": TORCH_12[:2]}, ["base: CUDA 11.8.0", "nvidia-cuda-runtime-cu12 12.4.127: CUDA 12.4.127"], "without CUDA"),
-        ({"debs": [CUDART_11], "wheels": TORCH_12[1:2]}, ["apt libcudart11.0: CUDA 11.8", "nvidia-cuda-runtime-cu12 12.4.127: CUDA 12.4.127"], "apt packages"),
+        (
+            {"wheels": [make_wheel("torch", "2.1.2+cu118"), make_wheel("cupy-cuda12x")]},
+            ["torch 2.1.2+cu118: CUDA 11.8", "cupy-cuda12x 1.0: CUDA 12"],
+            "pip.indexes",
+        ),
+        (
+            {"base": "11.8.0", "wheels": TORCH_12[:2]},
+            ["base: CUDA 11.8.0", "nvidia-cuda-runtime-cu12 12.4.127: CUDA 12.4.127"],
+            "without CUDA",
+        ),
+        (
+            {"debs": [CUDART_11], "wheels": TORCH_12[1:2]},
+            ["apt libcudart11.0: CUDA 11.8", "nvidia-cuda-runtime-cu12 12.4.127: CUDA 12.4.127"],
+            "apt packages",
+        ),
         ({"base": "12.4", "debs": [CUDART_11]}, ["base: CUDA 12.4", "apt libcudart11.0: CUDA 11.8"], "base"),
     ],
     ids=["two wheels", "base and wheels", "apt and wheels", "base and apt"],
@@ -215,7 +235,9 @@ class Folder:
         if argv[0] == "env":
             lines = [f"{name}={value}" for name, value in self._env.items()]
         else:
-            lines = sorted({"/".join(path.split("/")[:4]) for path in self._files if path.startswith("/usr/local/cuda")})
+            lines = sorted(
+                {"/".join(path.split("/")[:4]) for path in self._files if path.startswith("/usr/local/cuda")}
+            )
         return Completed(exit_code=0, stdout="\n".join(lines).encode(), stderr=b"")
 
     def read(self, path: str) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 
@@ -35,7 +36,9 @@ VERSIONS = st.one_of(
     UPSTREAM,
     st.builds("{}-{}".format, UPSTREAM, REVISION),
     st.builds("{}:{}-{}".format, st.integers(0, 12), UPSTREAM, REVISION),
-    st.sampled_from(["0", "0-0", "1.", "1.0", "1~", "1~~", "1~~a", "1a", "1+", "1.0-0", "1.0", "0:1.0", "00:1.0", "1.00", "1.0-~"]),
+    st.sampled_from(
+        ["0", "0-0", "1.", "1.0", "1~", "1~~", "1~~a", "1a", "1+", "1.0-0", "1.0", "0:1.0", "00:1.0", "1.00", "1.0-~"]
+    ),
 )
 
 # From dpkg's and apt's own tests, and from the archive
@@ -74,13 +77,15 @@ def test_versions_sort_as_dpkg_sorts_them(left: str, right: str) -> None:
 @pytest.mark.parametrize("versions", ORDERED)
 def test_known_orders(versions: tuple[str, ...]) -> None:
     if versions[0] != "7.6p2-4":
-        assert sorted(reversed(versions), key=version_key) == list(versions)
+        assert sorted(set(versions), key=version_key) == list(versions)
     for left in versions:
         for right in versions:
             assert we_say(left, right) == dpkg_says(left, right)
 
 
-@pytest.mark.parametrize("text", ["", "1 0", "1\n", "1;rm", ":1", "a:1", "1.0_1", "é1", "1" * 300, "99999999999:1", "-1", "~1", "$(id)"])
+@pytest.mark.parametrize(
+    "text", ["", "1 0", "1\n", "1;rm", ":1", "a:1", "1.0_1", "é1", "1" * 300, "99999999999:1", "-1", "~1", "$(id)"]
+)
 def test_no_versions(text: str) -> None:
     assert not is_version(text)
     with pytest.raises(DebianFormatError):
@@ -91,7 +96,8 @@ def test_no_versions(text: str) -> None:
     ("text", "right"),
     [
         ("git", True), ("libstdc++6", True), ("libc6:i386", True), ("0ad", True), ("python3.11-venv", True),
-        ("g", False), ("Git", False), ("git=1", False), ("git\n", False), ("-git", False), ("a b", False), ("a;b", False), ("", False), ("libc6:", False),
+        ("g", False), ("Git", False), ("git=1", False), ("git\n", False), ("-git", False), ("a b", False),
+        ("a;b", False), ("", False), ("libc6:", False),
     ],
 )  # fmt: skip
 def test_names(text: str, right: bool) -> None:
@@ -99,16 +105,23 @@ def test_names(text: str, right: bool) -> None:
 
 
 def test_architectures() -> None:
-    assert [architecture(p) for p in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/mips64el")] == [
-        "amd64", "arm64", "armhf", "i386", "ppc64el", "mips64el",
-    ]  # fmt: skip
+    known = {
+        "amd64": "amd64",
+        "arm64": "arm64",
+        "arm/v7": "armhf",
+        "386": "i386",
+        "ppc64le": "ppc64el",
+        "mips64el": "mips64el",
+    }
+    assert {platform: architecture(f"linux/{platform}") for platform in known} == known
 
 
 # --- deb822 -----------------------------------------------------------------------------------------------------------
 
 
 def test_paragraphs() -> None:
-    text = "# about\r\nPackage: a\r\nDescription: short\r\n long\r\n .\r\n more  \r\n\r\n\n \nPackage:b\n# inside\nEmpty:\n"
+    text = "# about\r\nPackage: a\r\nDescription: short\r\n long\r\n .\r\n more  \r\n\r\n\n \n"
+    text += "Package:b\n# inside\nEmpty:\n"
     assert list(paragraphs(text)) == [
         {"package": "a", "description": "short\n long\n .\n more"},
         {"package": "b", "empty": ""},
@@ -118,7 +131,14 @@ def test_paragraphs() -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("Package: a\nnonsense\n", 2), (" continued\n", 1), ("A: 1\na: 2\n", 2), ("A: 1\n\n\ttext\n", 3), ("Na me: x", 1), (": x", 1)],
+    [
+        ("Package: a\nnonsense\n", 2),
+        (" continued\n", 1),
+        ("A: 1\na: 2\n", 2),
+        ("A: 1\n\n\ttext\n", 3),
+        ("Na me: x", 1),
+        (": x", 1),
+    ],
 )
 def test_malformed_paragraphs_say_where(text: str, line: int) -> None:
     with pytest.raises(DebianFormatError, match=f"^line {line}: "):
@@ -139,10 +159,8 @@ def test_what_is_written_is_read(wanted: list[dict[str, str]]) -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     for read in (lambda: list(paragraphs(text)), lambda: installed_packages(text), lambda: snapshot_template(text)):
-        try:
+        with contextlib.suppress(DebianFormatError):
             read()
-        except DebianFormatError:
-            pass
     parse_os_release(text)
     signed_text(text)
 
@@ -173,7 +191,8 @@ def test_dpkgs_status() -> None:
 
 
 def test_os_release() -> None:
-    text = "# x\nID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (\\\"bookworm\\\")\"\nVERSION_ID='12'\nEMPTY=\nbad line\n1BAD=x\nHALF=\"x\n  VERSION_CODENAME=bookworm\r\n"
+    text = '# x\nID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (\\"bookworm\\")"\nVERSION_ID=\'12\'\n'
+    text += 'EMPTY=\nbad line\n1BAD=x\nHALF="x\n  VERSION_CODENAME=bookworm\r\n'
     assert parse_os_release(text) == {
         "ID": "debian",
         "PRETTY_NAME": 'Debian GNU/Linux 12 ("bookworm")',
@@ -193,21 +212,28 @@ def read(**files: str) -> tuple[SourceEntry, ...]:
 
 def test_one_line_sources() -> None:
     text = (
-        "# comment\n\ndeb [arch=amd64,i386 signed-by=/k.gpg trusted=yes lang+=de unknown=1] https://example.org/debian/ bookworm main contrib # more\n"
+        "# comment\n\ndeb [arch=amd64,i386 signed-by=/k.gpg trusted=yes lang+=de unknown=1]"
+        " https://example.org/debian/ bookworm main contrib # more\n"
         "deb-src https://example.org/debian bookworm main\n"
         "deb https://example.org/cuda/$(ARCH) /\n"
         "deb\thttps://example.org/debian bookworm non-free\n"
     )
     first, flat, third = read(sources_list=text)
     assert (first.uri, first.suite, first.components) == ("https://example.org/debian", "bookworm", ("main", "contrib"))
-    assert first.options == {"architectures": "amd64 i386", "signed-by": "/k.gpg", "trusted": "yes", "languages-add": "de"}
+    assert first.options == {
+        "architectures": "amd64 i386",
+        "signed-by": "/k.gpg",
+        "trusted": "yes",
+        "languages-add": "de",
+    }
     assert (flat.uri, flat.suite, flat.components, flat.name) == ("https://example.org/cuda/amd64", "/", (), "sources")
     assert (third.components, third.name) == (("non-free",), "bookworm"), "one place, one name"
 
 
 def test_deb822_sources() -> None:
     text = (
-        "Types: deb deb-src\nURIs: https://a.example.org/debian http://b.example.org/debian\nSuites: bookworm bookworm-updates\n"
+        "Types: deb deb-src\nURIs: https://a.example.org/debian http://b.example.org/debian\n"
+        "Suites: bookworm bookworm-updates\n"
         "Components: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\nArchitectures-Add: i386\n\n"
         "Enabled: no\nTypes: deb\nURIs: https://c.example.org\nSuites: x\n\n"
         "Types: deb-src\nURIs: https://d.example.org\nSuites: x\n"
@@ -223,7 +249,10 @@ def test_deb822_sources() -> None:
 
 
 def test_names_are_stable_and_never_a_reserved_one() -> None:
-    files = {"sources.list": b"deb http://x.example.org/u jammy main\ndeb http://y.example.org/u jammy main\n", "sources.list.d/vendor.list": b"deb http://z.example.org /\n"}
+    files = {
+        "sources.list": b"deb http://x.example.org/u jammy main\ndeb http://y.example.org/u jammy main\n",
+        "sources.list.d/vendor.list": b"deb http://z.example.org /\n",
+    }
     assert [entry.name for entry in read_sources(files, architecture="amd64")] == ["jammy", "sources", "vendor"]
     reserved = read_sources(files, architecture="amd64", reserved={"vendor", "jammy"})
     assert [entry.name for entry in reserved] == ["sources", "sources-2", "vendor-2"]
@@ -255,12 +284,28 @@ def test_bad_sources_say_where() -> None:
 WORDS = st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True)
 
 
-@given(WORDS, st.lists(WORDS, min_size=1, max_size=3, unique=True), st.dictionaries(st.sampled_from(["signed-by", "architectures", "trusted", "languages-remove"]), WORDS))
+@given(
+    WORDS,
+    st.lists(WORDS, min_size=1, max_size=3, unique=True),
+    st.dictionaries(st.sampled_from(["signed-by", "architectures", "trusted", "languages-remove"]), WORDS),
+)
 def test_a_rendered_source_is_read_back(suite: str, components: list[str], options: dict[str, str]) -> None:
-    entry = SourceEntry(file="sources.list.d/x.sources", uri="http://a.example.org", suite=suite, components=tuple(components), options=options, name=suite)
+    entry = SourceEntry(
+        file="sources.list.d/x.sources",
+        uri="http://a.example.org",
+        suite=suite,
+        components=tuple(components),
+        options=options,
+        name=suite,
+    )
     text = render_source(entry, uri="http://127.0.0.1:1/apt/0")
     (found,) = read_sources({"sources.list.d/x.sources": text.encode()}, architecture="amd64")
-    assert (found.uri, found.suite, found.components, found.options) == ("http://127.0.0.1:1/apt/0", suite, entry.components, options)
+    assert (found.uri, found.suite, found.components, found.options) == (
+        "http://127.0.0.1:1/apt/0",
+        suite,
+        entry.components,
+        options,
+    )
 
 
 def test_release_urls() -> None:
@@ -279,7 +324,15 @@ def test_snapshots() -> None:
     release = "Origin: X\nSnapshots: https://snapshot.example.org/ubuntu/@SNAPSHOTID@/\n"
     template = snapshot_template(release)
     assert template is not None
-    assert snapshot_uri(template, timestamp="T", uri="http://a.example.org/ubuntu") == "https://snapshot.example.org/ubuntu/T"
-    assert snapshot_uri("http://s.example.org/{archive}/{timestamp}", timestamp="T", uri="http://a.example.org/debian-security/") == "http://s.example.org/debian-security/T"
+    assert (
+        snapshot_uri(template, timestamp="T", uri="http://a.example.org/ubuntu")
+        == "https://snapshot.example.org/ubuntu/T"
+    )
+    assert (
+        snapshot_uri(
+            "http://s.example.org/{archive}/{timestamp}", timestamp="T", uri="http://a.example.org/debian-security/"
+        )
+        == "http://s.example.org/debian-security/T"
+    )
     assert snapshot_template("Origin: X\n") is None
     assert snapshot_template("Snapshots: no\n") is None

@@ -18,7 +18,9 @@ RECORD = Record(tags={"a": "b"}, params={"c": "d"}, artifacts={"envlock/x": b"\x
 
 
 @given(
-    st.dictionaries(st.text(), st.text()), st.dictionaries(st.text(), st.text()), st.dictionaries(st.text(), st.binary())
+    st.dictionaries(st.text(), st.text()),
+    st.dictionaries(st.text(), st.text()),
+    st.dictionaries(st.text(), st.binary()),
 )
 def test_a_record_comes_back_as_it_was(
     tags: dict[str, str], params: dict[str, str], artifacts: dict[str, bytes]
@@ -120,7 +122,9 @@ def _hold(folder: Path, key: str, seconds: float, *, finish: bool) -> None:
 def test_a_claim_holds_against_other_processes_and_ends_with_them(tmp_path: Path, *, finish: bool) -> None:
     outbox = FileOutbox(tmp_path)
     key = outbox.put(RECORD, Destination())
-    other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path, key, 0.5), kwargs={"finish": finish})
+    other = multiprocessing.get_context("spawn").Process(
+        target=_hold, args=(tmp_path, key, 0.5), kwargs={"finish": finish}
+    )
     other.start()
     try:
         deadline = time.monotonic() + 30

@@ -15,7 +15,15 @@ from envlock.record import PARAM_LIMIT, TAG_LIMIT, deliver, deliver_pending, sho
 from tests.support.locks import make_lock, make_wheel
 from tests.support.recording import FakeRunStore, record_of, unreachable
 
-ARTIFACTS = {"envlock.yaml", "envlock.lock", "requirements.txt", "pip-freeze.txt", "apt.txt", "Dockerfile", "image.json"}
+ARTIFACTS = {
+    "envlock.yaml",
+    "envlock.lock",
+    "requirements.txt",
+    "pip-freeze.txt",
+    "apt.txt",
+    "Dockerfile",
+    "image.json",
+}
 
 
 @pytest.fixture

@@ -183,6 +183,8 @@ def test_hashes_that_are_none(bad):
         ("git+https://x.example.org/y.git@main", "pip.find_links"),
         ("x @ git+https://x.example.org/y.git@main", "pip.find_links"),
         ("x @ https://x.example.org/x.whl", "pip.find_links"),
+        ("numpy_", "ends with a letter"),
+        ("numpy[a_]", "ends with a letter"),
         ("numpy=1.2", "did you mean numpy==1.2?"),
         ("--requirements x.txt", "did you mean --requirement?"),
     ],

@@ -1,0 +1,1 @@
+"""The programs that decide which versions go together."""
