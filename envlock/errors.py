@@ -18,6 +18,7 @@
         ├── IndexFailed              package index
         ├── AptError                 apt repository
         ├── HashMismatch             a file is not what the lock says
+        │   └── DamagedLayer         a kept layer is not what it was when it was made
         ├── StorageError             disk full, permissions
         └── TrackingError            MLflow
 
@@ -125,6 +126,14 @@ class AptError(WorldError):
 
 class HashMismatch(WorldError):
     """A file's bytes are not the ones that the lock names."""
+
+
+class DamagedLayer(HashMismatch):
+    """A layer in the local store changed on disk; ``key`` is its name there, so that it can be made again."""
+
+    def __init__(self, message: str, *, key: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
 
 
 class StorageError(WorldError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from envlock.errors import EnvlockError
+from envlock.formats.oci_archive import Loadable, OpenBlob, OpenLayer
 from envlock.model.environment import Environment
 from envlock.model.lock import BasePython, Descriptor
 from envlock.model.record import Destination, Record
@@ -135,6 +136,28 @@ class Container(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Supplies:
+    """Where the layers of a composed image come from.
+
+    ``pull_base`` makes the engine fetch the base itself; ``open_blob`` gives the base's layers from elsewhere, for an
+    engine that cannot.
+    """
+
+    open_layer: OpenLayer
+    pull_base: Callable[[], object] | None = None
+    open_blob: OpenBlob | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """What loading came to."""
+
+    id: str  # what the engine calls the image: as ``EngineImage.id``
+    sent: int  # bytes; 0 where it had the image
+    layers: int  # how many were sent
+
+
 class Engine(Protocol):
     """A container engine, here or far away: nothing assumes that it shares this machine's files."""
 
@@ -173,6 +196,12 @@ class Engine(Protocol):
 
         Raises ``BuildFailed`` with the failing step and its own output. After a failure or an interruption nothing
         is left behind: no container, no dangling image made by this build.
+        """
+
+    def load(self, image: Loadable, supplies: Supplies, *, progress: Progress) -> Loaded:
+        """Have a composed image, without a name; the engine is sent only the layers that it lacks.
+
+        Raises ``EngineError``, ``DamagedLayer`` where a stored layer is not what it was, and what the supplies raise.
         """
 
     def tag(self, image_id: str, reference: str) -> None:

@@ -69,3 +69,4 @@ class Finding:
     where: str
     message: str
     remedy: str = ""
+    package: str = ""  # what it belongs to, for people: "numpy 2.1.0"; empty where nothing is known to own it

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import IO
 
-from envlock.adapters.engine import images, job, start, transfers
+from envlock.adapters.engine import images, installation, job, start, transfers, trees
 from envlock.adapters.engine.build import Builds
 from envlock.adapters.engine.connection import Connection
+from envlock.adapters.engine.load import load
+from envlock.formats.oci_archive import Loadable
 from envlock.model.lock import Descriptor
-from envlock.ports import Container, EngineImage, EngineInfo, Handler, Progress
+from envlock.ports import Container, EngineImage, EngineInfo, Handler, Loaded, Progress, Supplies
 
 
 class DockerEngine:
@@ -60,9 +63,42 @@ class DockerEngine:
         """Start a container that has no network and lives as long as the context."""
         return start.container(self._connection, image, handler=handler, python=python, env=env or {})
 
+    def installed(
+        self,
+        image: str,
+        files: Mapping[str, Path],
+        *,
+        python: str,
+        argv: Sequence[str],
+        check: Sequence[str],
+        folders: Sequence[str],
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> AbstractContextManager[IO[bytes]]:
+        """Install system packages in a container, and give the tar of what that changed."""
+        return installation.installed(
+            self._connection,
+            image,
+            files,
+            python=python,
+            argv=argv,
+            check=check,
+            folders=folders,
+            env=env,
+            on_line=on_line,
+        )
+
+    def tree(self, image: str) -> AbstractContextManager[IO[bytes]]:
+        """Give the tar of an image's whole file system, as a container of it would see it."""
+        return trees.tree(self._connection, image)
+
     def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:
         """Build a Dockerfile from a tar context with the network off; return the image's ID, untagged."""
         return self._builds.build(context, platform=platform, on_line=on_line)
+
+    def load(self, image: Loadable, supplies: Supplies, *, progress: Progress) -> Loaded:
+        """Have a composed image, sending only what the engine lacks; see ``ports.Engine``."""
+        return load(self._connection, image, supplies, progress=progress)
 
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""

@@ -108,13 +108,17 @@ def archive_of(api: Any, container: str, path: str) -> Iterator[tuple[dict[str, 
         yield stat, response.iter_content(_BLOCK)
 
 
+def stream_of(blocks: Iterable[bytes]) -> IO[bytes]:
+    """Return blocks as a file to read from."""
+    return io.BufferedReader(cast("io.RawIOBase", _Reader(blocks)), _BLOCK)
+
+
 def entries_of(blocks: Iterable[bytes]) -> Iterator[tuple[str, tarfile.TarInfo, IO[bytes] | None]]:
     """Yield (path below the archive's top, entry, content of a regular file) from a streamed tar.
 
     Nothing is written anywhere, so names need no more care than to be without "..": those are passed over.
     """
-    stream = io.BufferedReader(cast("io.RawIOBase", _Reader(blocks)), _BLOCK)
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
+    with tarfile.open(fileobj=stream_of(blocks), mode="r|") as archive:
         for entry in archive:
             parts = [part for part in entry.name.split("/") if part not in ("", ".")]
             if ".." in parts:

@@ -57,7 +57,7 @@ def container(
         attempt = _Attempt(f"envlock-{secrets.token_hex(8)}")
         try:
             creation = _creation(api, attempt.name, image, candidate, env)
-            with connection.reported("starting a container", also=_no_image(image)):
+            with connection.reported("starting a container", also=no_image(image)):
                 complaint = _start(api, attempt, creation, handler)
             if complaint is None and attempt.gateway is not None:
                 yield GatewayContainer(connection, attempt.name, attempt.gateway)
@@ -128,7 +128,8 @@ def _cannot_execute(error: docker.errors.APIError) -> bool:
     )
 
 
-def _no_image(image: str) -> Any:
+def no_image(image: str) -> Any:
+    """Return what knows the engine's words for an image that it does not have."""
     def translate(error: docker.errors.APIError) -> InputError | None:
         if isinstance(error, docker.errors.ImageNotFound) or "no such image" in explanation(error).lower():
             return InputError(f"the engine has no image {image}", hint="build it (`envlock build`) or pull it first")

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -104,14 +104,14 @@ class Client:
                 response, content = self._authorized(url, path, accept=accept, limit=limit, where=where)
             except requests.RequestException as error:
                 # Who is not there now will not be there in a second; who hung up may be.
-                if pause is None or isinstance(error, requests.exceptions.SSLError) or _nobody_there(error):
+                if pause is None or isinstance(error, requests.exceptions.SSLError) or nobody_there(error):
                     raise self._unreachable(error) from error
                 self._pause(pause)
                 continue
             passing = response.status_code == _TOO_MANY or response.status_code >= _SERVER
             if pause is None or not passing:
                 break
-            self._pause(_asked_pause(response) or pause)
+            self._pause(asked_pause(response) or pause)
         return response, content
 
     def _authorized(
@@ -134,7 +134,7 @@ class Client:
         while True:
             try:
                 with self._session.get(
-                    self._bases[0] + url, headers=headers, auth=_as_it_is, timeout=TIMEOUT, stream=True
+                    self._bases[0] + url, headers=headers, auth=as_it_is, timeout=TIMEOUT, stream=True
                 ) as response:
                     content = _read(response, limit, where)
             except requests.RequestException:
@@ -146,33 +146,43 @@ class Client:
                     return response, content
             self._bases = self._bases[1:]
 
-    def _answer(self, challenge: str, path: str, scheme: str) -> str | None:
-        """Return the header that answers a challenge (RFC 9110, 11.6; distribution token authentication)."""
+    def _answer(self, challenge: str, path: str, scheme: str, *, also: Sequence[str] = ()) -> str | None:
+        """Return the header that answers a challenge (RFC 9110, 11.6; distribution token authentication).
+
+        ``also`` are scopes to ask for beside the challenge's own.
+        """
         login = self._credentials.find(self._account)
         parameters = dict(_PARAMETER.findall(challenge))
         if challenge.lower().startswith("basic") and login is not None:
             if scheme == "https" or is_loopback(self._account.rpartition(":")[0] or self._account):
                 return _basic(login)
         elif challenge.lower().startswith("bearer") and "realm" in parameters:
-            return f"Bearer {self._token(parameters, path, login)}"
+            return f"Bearer {self._token(parameters, path, login, also)}"
         return None
 
-    def _token(self, parameters: Mapping[str, str], path: str, login: Login | None) -> str:
+    def _token(self, parameters: Mapping[str, str], path: str, login: Login | None, also: Sequence[str] = ()) -> str:
         realm = parameters["realm"]
         parts = urlsplit(realm)
         if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             raise RegistryError(
                 f"{self._registry} wants us to log in at {scrub(realm)}, without TLS", hint="tell its admin"
             )
-        query = {"scope": parameters.get("scope") or f"repository:{path}:pull"}
-        if "service" in parameters:
-            query["service"] = parameters["service"]
+        scopes = [parameters.get("scope") or f"repository:{path}:pull", *also]
+        service = {"service": parameters["service"]} if "service" in parameters else {}
         if login is not None and not login.username:
-            form = {**query, "grant_type": "refresh_token", "refresh_token": login.password, "client_id": "envlock"}
-            response = self._session.post(realm, data=form, auth=_as_it_is, timeout=TIMEOUT)
+            # One field with all scopes in a form, one field for each in a query (distribution, token authentication).
+            form = {
+                **service,
+                "scope": " ".join(scopes),
+                "grant_type": "refresh_token",
+                "refresh_token": login.password,
+                "client_id": "envlock",
+            }
+            response = self._session.post(realm, data=form, auth=as_it_is, timeout=TIMEOUT)
         else:
             headers = {"Authorization": _basic(login)} if login is not None else {}
-            response = self._session.get(realm, params=query, headers=headers, auth=_as_it_is, timeout=TIMEOUT)
+            query = {**service, "scope": scopes}
+            response = self._session.get(realm, params=query, headers=headers, auth=as_it_is, timeout=TIMEOUT)
         if response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
             raise RegistryError(
                 f"{self._registry} does not accept our login", hint=f"log in again: `docker login {self._account}`"
@@ -212,12 +222,14 @@ def _read(response: requests.Response, limit: int, where: str) -> bytes:
     return bytes(content)
 
 
-def _nobody_there(error: requests.RequestException) -> bool:
+def nobody_there(error: requests.RequestException) -> bool:
+    """Return whether nothing listens there: that does not change in a second."""
     cause = error.args[0] if error.args else None
     return isinstance(getattr(cause, "reason", None), NewConnectionError)
 
 
-def _asked_pause(response: requests.Response) -> float | None:
+def asked_pause(response: requests.Response) -> float | None:
+    """Return how long a registry wants us to wait, in seconds, as far as we do."""
     asked = response.headers.get("Retry-After", "")
     return min(float(asked), LONGEST_PAUSE) if asked.isdecimal() else None
 
@@ -226,6 +238,6 @@ def _basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep requests from looking into ~/.netrc: a registry's credentials are Docker's."""
     return request

@@ -1,0 +1,221 @@
+"""Handing an image to the engine: only what it lacks, as a stream.
+
+What an engine has cannot be asked for directly; it shows in the images that it has. With overlay2 a layer is there when
+the whole stack up to it (its chain) is; the containerd image store keeps each blob by itself. Sending too much costs
+time only. Sending too little (an image was removed a moment ago) makes the engine refuse, and then it gets everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import docker.errors
+
+from envlock.adapters.engine.connection import Connection
+from envlock.adapters.engine.failures import disk_full, explanation, is_disk_full
+from envlock.errors import EngineError
+from envlock.formats import oci
+from envlock.formats.oci_archive import Loadable, archive
+from envlock.formats.urls import scrub
+from envlock.model.plan import FINGERPRINT_LABEL
+from envlock.ports import Loaded, Progress, Supplies
+
+_ENOUGH_IMAGES = 60  # looked at, newest first: 1 to 3 ms each
+_LOADED = re.compile(r"Loaded image(?: ID)?: (?P<name>\S+)")
+_SMALL = 256 << 10  # bytes; smaller pieces travel together
+
+
+def load(connection: Connection, image: Loadable, supplies: Supplies, *, progress: Progress) -> Loaded:
+    """Have the image in the engine, without a name.
+
+    Raises ``EngineError``, ``DamagedLayer`` where a stored layer is not what it was, and what the supplies raise.
+    """
+    per_blob = _keeps_blobs(connection)
+    wanted = image.digest if per_blob else image.image.image_id
+    if _has(connection, wanted):
+        return Loaded(id=wanted, sent=0, layers=0)
+    known = _known(connection, image)
+    base_there = _covers(known, image.image.base_diff_ids)
+    if not base_there and supplies.pull_base is not None:
+        supplies.pull_base()
+        base_there = True
+    first = supplies if not base_there else Supplies(open_layer=supplies.open_layer)
+    try:
+        return _send(connection, image, first, without=_present(known, image, per_blob), progress=progress)
+    except _Lacking as error:
+        # Something went away in the meantime.
+        if supplies.pull_base is not None:
+            supplies.pull_base()
+        everything = Supplies(open_layer=supplies.open_layer, open_blob=supplies.open_blob)
+        try:
+            return _send(connection, image, everything, without=(), progress=progress)
+        except _Lacking:
+            raise EngineError(
+                "the engine does not take the image: layers of its base are missing there",
+                hint="is another program removing images? run the command again",
+                details=error.details,
+            ) from error
+
+
+def _keeps_blobs(connection: Connection) -> bool:
+    with connection.reported("asking what it is"):
+        about = connection.api.info()
+    return any("containerd.snapshotter" in str(row) for row in about.get("DriverStatus") or ())
+
+
+def _has(connection: Connection, image_id: str) -> bool:
+    return _diff_ids(connection, image_id) is not None
+
+
+def _known(connection: Connection, image: Loadable) -> list[tuple[str, ...]]:
+    """Return the layers of images that are likely to share some: those of the same making, and bases."""
+    wanted = image.image.diff_ids
+    count = len(image.image.base_diff_ids)
+    found: list[tuple[str, ...]] = []
+    for image_id in _candidates(connection):
+        layers = _diff_ids(connection, image_id)
+        if layers is None or layers[:1] != wanted[:1]:
+            continue
+        found.append(layers)
+        if layers[: len(wanted)] == wanted:
+            break
+    if not _covers(found, wanted[:count]):
+        # The base is no image of ours, and it may have been pulled by any name.
+        base = image.image.base_diff_ids
+        for image_id in _all(connection):
+            layers = _diff_ids(connection, image_id)
+            if layers is not None and layers[: len(base)] == base:
+                found.append(layers)
+                break
+    return found
+
+
+def _candidates(connection: Connection) -> list[str]:
+    with connection.reported("looking at its images"):
+        ours = connection.api.images(filters={"label": FINGERPRINT_LABEL})
+    ours.sort(key=lambda image: -int(image.get("Created") or 0))
+    return [str(image["Id"]) for image in ours[:_ENOUGH_IMAGES]]
+
+
+def _all(connection: Connection) -> list[str]:
+    with connection.reported("looking at its images"):
+        return [str(image["Id"]) for image in connection.api.images()]
+
+
+def _diff_ids(connection: Connection, image_id: str) -> tuple[str, ...] | None:
+    with connection.reported(f"looking at {image_id[:19]}"), suppress(docker.errors.NotFound):
+        data = connection.api.inspect_image(image_id)
+        return tuple((data.get("RootFS") or {}).get("Layers") or ())
+    return None
+
+
+def _covers(known: Iterable[tuple[str, ...]], stack: tuple[str, ...]) -> bool:
+    return any(layers[: len(stack)] == stack for layers in known)
+
+
+def _present(known: Sequence[tuple[str, ...]], image: Loadable, per_blob: bool) -> set[str]:
+    """Return the digests of our own layers that need not be sent."""
+    ours = [layer.diff_id for layer in image.image.layers]
+    if per_blob:
+        return set(ours) & {layer for layers in known for layer in layers}
+    chains = {chain for layers in known for chain in oci.chain_ids(layers)}
+    there = oci.chain_ids(image.image.diff_ids)[len(image.image.base_diff_ids) :]
+    return {layer for layer, chain in zip(ours, there, strict=True) if chain in chains}
+
+
+class _Lacking(EngineError):
+    """The engine misses a layer that we took it to have."""
+
+
+class _Counted:
+    """An archive on its way: how much of it went out, and what went wrong on this side."""
+
+    def __init__(self, blocks: Iterator[bytes], advance: Callable[[int], None]) -> None:
+        self._blocks = blocks
+        self._advance = advance
+        self.sent = 0
+        self.error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        held: list[bytes] = []
+        size = 0
+        try:
+            for block in self._blocks:
+                held.append(block)
+                size += len(block)
+                if size >= _SMALL:
+                    yield self._out(held)
+                    held, size = [], 0
+        except BaseException as error:
+            self.error = error
+            raise
+        if size:
+            yield self._out(held)
+
+    def _out(self, held: list[bytes]) -> bytes:
+        block = held[0] if len(held) == 1 else b"".join(held)
+        self.sent += len(block)
+        self._advance(len(block))
+        return block
+
+
+def _send(
+    connection: Connection, image: Loadable, supplies: Supplies, *, without: Iterable[str], progress: Progress
+) -> Loaded:
+    absent = set(without)
+    ours = [layer for layer in image.image.layers if layer.diff_id not in absent]
+    total = sum(layer.size for layer in ours)
+    with progress.task("Loading the image into the engine", total=total or None, unit="B") as task:
+        blocks = archive(image, without=absent, open_layer=supplies.open_layer, open_blob=supplies.open_blob)
+        body = _Counted(blocks, task.advance)
+        try:
+            with connection.reported("loading the image", also=_refused):
+                name = _follow(connection.api, body)
+        except EngineError:
+            if body.error is not None:
+                raise body.error from None  # the engine only saw that the stream ended
+            raise
+        finally:
+            blocks.close()  # type: ignore[attr-defined]
+    return Loaded(id=_loaded_as(connection, image, name), sent=body.sent, layers=len(ours))
+
+
+def _follow(api: Any, body: _Counted) -> str:
+    """Send the archive and read the answers to their end; return the name or ID that the engine tells."""
+    name = ""
+    for answer in api.load_image(iter(body), quiet=True):
+        if words := answer.get("error") or (answer.get("errorDetail") or {}).get("message"):
+            raise _failure(str(words))
+        if found := _LOADED.search(str(answer.get("stream", ""))):
+            name = found["name"]
+    return name
+
+
+def _loaded_as(connection: Connection, image: Loadable, name: str) -> str:
+    """Return the loaded image's ID, held against what was sent."""
+    for candidate in dict.fromkeys((image.image.image_id, image.digest, name)):
+        if candidate and _diff_ids(connection, candidate) == image.image.diff_ids:
+            return _id(connection, candidate)
+    raise _Lacking(f"the engine loaded the image and does not have it (it says {name or 'nothing'})")
+
+
+def _id(connection: Connection, name: str) -> str:
+    with connection.reported(f"looking at {name[:19]}"):
+        return str(connection.api.inspect_image(name)["Id"])
+
+
+def _refused(error: docker.errors.APIError) -> EngineError | None:
+    return _failure(explanation(error))
+
+
+def _failure(words: str) -> EngineError:
+    words = scrub(" ".join(words.split()))
+    if is_disk_full(words):
+        return disk_full("loading the image", words)
+    # The first from overlay2, where a file is not in the archive; the second from containerd, for a blob.
+    if re.search(r"no such file or directory|not found|invalid diffID|does not exist", words, re.IGNORECASE):
+        return _Lacking("the engine lacks a layer of the image", details=[words])
+    return EngineError(f"the engine refused the image: {words}")

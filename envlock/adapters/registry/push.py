@@ -1,0 +1,205 @@
+"""Images and registries without an engine: pushing what is composed, and reading a base's layers."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+from urllib.parse import urlsplit
+
+from envlock.adapters.packed_layers import PackedLayers
+from envlock.adapters.registry.client import is_loopback
+from envlock.adapters.registry.credentials import Credentials
+from envlock.adapters.registry.download import blob_blocks
+from envlock.adapters.registry.exchange import Exchange
+from envlock.adapters.registry.upload import has_blob, mount_blob, put_manifest, send_blob
+from envlock.errors import RegistryError
+from envlock.formats import oci
+from envlock.formats.oci_archive import OpenLayer
+from envlock.formats.reference import DEFAULT_REGISTRY, Reference, parse_reference
+from envlock.formats.streams import IteratorStream
+from envlock.model.layers import ComposedImage, StoredLayer
+from envlock.model.lock import Descriptor
+from envlock.ports import Progress, Task
+
+_UPLOADS = 3  # layers at a time: one is compressed while another is on the line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pushed:
+    """What a push came to."""
+
+    digest: str  # of the manifest, the same from every machine
+    sent: int  # bytes of layers and configuration that went over the line
+    blobs: int  # how many of them were sent; the rest was there or was mounted
+
+
+class Blobs:
+    """Registries as stores of blobs. ``environment``, ``mirrors`` and ``pause`` as for ``HttpRegistry``."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        packed: PackedLayers,
+        mirrors: Callable[[], Sequence[str]] = tuple,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        home = environment.get("HOME")
+        folder = environment.get("DOCKER_CONFIG") or str((Path(home) if home else Path.home()) / ".docker")
+        self._credentials = Credentials(Path(folder), environment)
+        self._packed = packed
+        self._mirrors = mirrors
+        self._pause = pause
+
+    def config(self, repository: str, blob: Descriptor) -> bytes:
+        """Return an image's configuration; raises ``UnknownImage``, ``HashMismatch``, ``RegistryError``."""
+        with self.opened(repository, blob) as stream:
+            return stream.read()
+
+    @contextmanager
+    def opened(self, repository: str, blob: Descriptor) -> Iterator[IO[bytes]]:
+        """Give a blob as a stream, mirrors first; raises as ``config``, at the latest where its last block is read."""
+        stream = self.open(repository, blob)
+        with closing(stream):
+            yield stream
+
+    def open(self, repository: str, blob: Descriptor) -> IO[bytes]:
+        """Return a blob as a stream that whoever asks closes; what a mirror does not give comes from the registry."""
+        return cast("IO[bytes]", IteratorStream(self._blocks(parse_reference(repository), blob)))
+
+    def push(
+        self,
+        image: ComposedImage,
+        references: Sequence[str],
+        *,
+        base: str,
+        open_layer: OpenLayer,
+        local_base: Sequence[StoredLayer] = (),
+        progress: Progress,
+    ) -> Pushed:
+        """Have the image in a registry under all ``references``, which are tags of one repository.
+
+        ``base`` is the repository that the base's layers are in; a base that is in none is given as ``local_base``.
+        Raises ``RegistryError``, ``HashMismatch``, ``DamagedLayer``, ``StorageError``.
+        """
+        names = [parse_reference(reference) for reference in references]
+        target = names[0]
+        if {name.repository for name in names} != {target.repository}:
+            raise RegistryError("one push goes to one repository", hint="push to each of them")
+        job = _Push(
+            target=target,
+            base=parse_reference(base) if base else None,
+            exchange=self._exchange,
+            blocks=self._blocks,
+            packed=self._packed,
+            open_layer=open_layer,
+        )
+        ours = [*local_base, *image.layers]
+        total = sum(layer.size for layer in image.base_layers) + sum(layer.size for layer in ours)
+        with progress.task(f"Pushing {target.name}", total=total, unit="B") as task:
+            base_layers, layers = job.layers(image.base_layers, ours, task)
+        config = oci.described(oci.CONFIG, image.config)
+        with closing(self._exchange(target)) as registry:
+            if not has_blob(registry, config.digest):
+                job.sent(send_blob(registry, config, io.BytesIO(image.config)))
+            manifest = oci.manifest(config, [*base_layers, *layers])
+            digest = oci.digest_of(manifest)
+            for name in names:
+                put_manifest(registry, manifest, target=name.target, media_type=oci.MANIFEST, digest=digest)
+        return Pushed(digest=digest, sent=job.bytes, blobs=job.blobs)
+
+    def _exchange(self, name: Reference, *, base: str | None = None, also: Sequence[str] = ()) -> Exchange:
+        return Exchange(name.registry, self._credentials, path=name.path, pause=self._pause, base=base, also=also)
+
+    def _blocks(self, name: Reference, blob: Descriptor) -> Iterator[bytes]:
+        with ExitStack() as stack:
+            places = [*self._mirrors_of(name), None]
+            registries = [stack.enter_context(closing(self._exchange(name, base=base))) for base in places]
+            yield from blob_blocks(registries, blob)
+
+    def _mirrors_of(self, name: Reference) -> list[str]:
+        if name.registry != DEFAULT_REGISTRY:
+            return []
+        found = [url.rstrip("/") for url in self._mirrors()]
+        return [url for url in found if url.startswith("https://") or is_loopback(urlsplit(url).hostname or "")]
+
+
+class _Push:
+    """The layers of one push."""
+
+    def __init__(
+        self,
+        *,
+        target: Reference,
+        base: Reference | None,
+        exchange: Callable[..., Exchange],
+        blocks: Callable[[Reference, Descriptor], Iterator[bytes]],
+        packed: PackedLayers,
+        open_layer: OpenLayer,
+    ) -> None:
+        self._target = target
+        self._base = base
+        self._exchange = exchange
+        self._blocks = blocks
+        self._packed = packed
+        self._open_layer = open_layer
+        self._lock = threading.Lock()
+        self.bytes = 0
+        self.blobs = 0
+
+    def sent(self, size: int) -> None:
+        """Count a blob that went over the line."""
+        with self._lock:
+            self.bytes += size
+            self.blobs += 1
+
+    def layers(
+        self, base: Sequence[Descriptor], ours: Sequence[StoredLayer], task: Task
+    ) -> tuple[list[Descriptor], list[Descriptor]]:
+        """Have all layers there, several at a time; return their descriptors in order."""
+        with ThreadPoolExecutor(_UPLOADS) as pool:
+            from_base = [pool.submit(self._base_layer, blob, task) for blob in dict.fromkeys(base)]
+            own = [pool.submit(self._layer, layer, task) for layer in ours]
+            try:
+                for future in from_base:
+                    future.result()
+                return list(base), [future.result() for future in own]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _layer(self, layer: StoredLayer, task: Task) -> Descriptor:
+        task.note(layer.title)
+        known = self._packed.known(layer)
+        with closing(self._exchange(self._target)) as registry:
+            if known is None or not has_blob(registry, known.digest):
+                with self._packed.packed(layer, self._open_layer) as (blob, file):
+                    if known is not None or not has_blob(registry, blob.digest):
+                        self.sent(send_blob(registry, blob, file))
+                    known = blob
+        task.advance(layer.size)
+        return known
+
+    def _base_layer(self, blob: Descriptor, task: Task) -> None:
+        if self._base is None:
+            raise RegistryError("the base's layers are in no registry", hint="give the base a registry, or lock again")
+        near = self._base.registry == self._target.registry
+        also = [f"repository:{self._base.path}:pull"] if near else []
+        with closing(self._exchange(self._target, also=also)) as registry:
+            there = has_blob(registry, blob.digest) or (
+                near and mount_blob(registry, blob.digest, source=self._base.path)
+            )
+            if not there:
+                with tempfile.TemporaryFile() as file:
+                    for block in self._blocks(self._base, blob):
+                        file.write(block)
+                    self.sent(send_blob(registry, blob, file))
+        task.advance(blob.size)

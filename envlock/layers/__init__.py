@@ -1,0 +1,1 @@
+"""Layers that are made here, from wheels: the same bytes every time, on every machine."""

@@ -1,0 +1,445 @@
+"""Pushing and reading without an engine, on a registry that has bad moments."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envlock.adapters.oci_layout import Sources, write_layout
+from envlock.adapters.packed_layers import PackedLayers
+from envlock.adapters.registry import upload
+from envlock.adapters.registry.push import Blobs, Pushed
+from envlock.errors import DamagedLayer, HashMismatch, RegistryError, UnknownImage, UsageError
+from envlock.formats import oci
+from envlock.model.lock import Descriptor
+from tests.support.blob_registry import BlobRegistry, blob_registry
+from tests.support.composing import Layers, base_in_registry, image_of, noise
+from tests.support.progress import Remembering
+
+BASE = base_in_registry()
+
+
+@pytest.fixture
+def registry() -> Iterator[BlobRegistry]:
+    with blob_registry() as found:
+        found.add("envlock/base", BASE.layer)
+        found.add("envlock/base", BASE.config)
+        yield found
+
+
+@pytest.fixture
+def store() -> Layers:
+    return Layers()
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "PIECE", 100_000)
+
+
+def blobs_of(folder: Path, pauses: list[float] | None = None, **more) -> Blobs:
+    return Blobs(
+        {"HOME": str(folder)},
+        packed=PackedLayers(folder / "packed"),
+        pause=(pauses if pauses is not None else []).append,
+        **more,
+    )
+
+
+def push(registry: BlobRegistry, folder: Path, store: Layers, image, *tags: str, **more) -> Pushed:
+    return blobs_of(folder, more.pop("pauses", None)).push(
+        image,
+        [f"{registry.host}/team/demo:{tag}" for tag in tags or ("v1",)],
+        base=more.pop("base", f"{registry.host}/envlock/base"),
+        open_layer=store.open,
+        progress=Remembering(),
+        **more,
+    )
+
+
+def pulled(registry: BlobRegistry, tag: str = "v1") -> dict:
+    """Read an image back as whoever pulls it would, and hold everything against its digest."""
+    import gzip
+
+    kind, content = registry.manifests["team/demo", tag]
+    manifest = json.loads(content)
+    assert manifest["mediaType"] == kind == oci.MANIFEST
+    config = json.loads(registry.blobs["team/demo", manifest["config"]["digest"]])
+    for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+        packed = registry.blobs["team/demo", layer["digest"]]
+        assert len(packed) == layer["size"]
+        assert oci.digest_of(packed) == layer["digest"]
+        assert oci.digest_of(gzip.decompress(packed)) == diff_id
+    return {"manifest": oci.digest_of(content), "config": manifest["config"]["digest"]}
+
+
+def test_a_push_mounts_the_base_and_sends_the_rest(registry, store, tmp_path) -> None:
+    image = image_of(BASE, [store.noise("one"), store.noise("two")])
+    done = push(registry, tmp_path, store, image, "v1", "latest")
+    assert pulled(registry) == pulled(registry, "latest") == {"manifest": done.digest, "config": image.image_id}
+    assert done.blobs == 3  # two layers and the configuration
+    assert done.sent == registry.received
+    assert registry.count("PATCH") > 6
+
+
+def test_a_second_push_sends_nothing_and_one_changed_layer_that_layer(registry, store, tmp_path) -> None:
+    one, two, three = store.noise("one"), store.noise("two"), store.noise("three")
+    first = push(registry, tmp_path, store, image_of(BASE, [one, two, three]))
+    store.opened.clear()
+    registry.received = 0
+    assert push(registry, tmp_path, store, image_of(BASE, [one, two, three])) == Pushed(
+        digest=first.digest, sent=0, blobs=0
+    )
+    assert (store.opened, registry.received) == ([], 0)
+    done = push(registry, tmp_path, store, image_of(BASE, [one, store.noise("other"), three]))
+    assert store.opened == ["other"]
+    assert 300_000 < done.sent == registry.received < 300_000 + 8192
+    # Another machine has to compress to know the digests, and sends no layer either.
+    registry.received = 0
+    assert push(registry, tmp_path / "elsewhere", store, image_of(BASE, [one, two, three])).digest == first.digest
+    assert registry.received == 0
+
+
+def test_a_registry_without_mounts_and_a_base_elsewhere(registry, store, tmp_path) -> None:
+    registry.mounts = False
+    image = image_of(BASE, [store.noise("one")])
+    push(registry, tmp_path, store, image)
+    assert pulled(registry)
+    assert registry.uploads == {}  # what the mount was answered with is given back
+    with blob_registry() as other:
+        push(other, tmp_path, store, image, base=f"{registry.host}/envlock/base")
+        assert pulled(other) == pulled(registry)
+
+
+def test_a_base_that_is_in_no_registry_is_packed_as_our_own_layers(registry, store, tmp_path) -> None:
+    from dataclasses import replace
+
+    local = store.add("base", __import__("gzip").decompress(BASE.layer))
+    image = replace(image_of(BASE, [store.noise("one")]), base_layers=())
+    push(registry, tmp_path, store, image, base="", local_base=[local])
+    assert pulled(registry)["config"] == image.image_id
+
+
+def once(registry: BlobRegistry, method: str, times: int, act) -> None:
+    left = [times]
+
+    def fault(handler) -> bool:
+        with registry.lock:
+            if handler.command != method or left[0] == 0:
+                return False
+            left[0] -= 1
+        act(handler)
+        return True
+
+    registry.fault = fault
+
+
+def dropped(handler) -> None:
+    handler.drop()
+
+
+def half_taken(handler) -> None:
+    """Take some of a piece, and hang up: what was taken only the registry knows."""
+    name = handler.parts.path.rpartition("/")[2]
+    begin = int(handler.headers["Content-Range"].split("-")[0])
+    known = handler.world.uploads[name]
+    if begin == len(known):
+        known += handler.body[: len(handler.body) // 2]
+        handler.world.received += len(handler.body) // 2
+    handler.drop()
+
+
+def answered_then_dropped(handler) -> None:
+    """Do the work, and hang up before saying so."""
+    answer = handler.answer
+    handler.answer = lambda *_, **__: None
+    handler._upload(*__import__("re").fullmatch(r"/v2/(.+)/blobs/uploads/(.+)", handler.parts.path).groups())
+    handler.answer = answer
+    handler.drop()
+
+
+@pytest.mark.parametrize(
+    ("method", "times", "act"),
+    [
+        ("PATCH", 3, dropped),
+        ("PATCH", 2, half_taken),
+        ("PATCH", 2, answered_then_dropped),
+        ("PUT", 1, answered_then_dropped),
+        ("PUT", 2, dropped),
+        ("POST", 2, dropped),
+        ("HEAD", 2, dropped),
+        ("PATCH", 2, lambda handler: handler.answer(500)),
+        ("PATCH", 2, lambda handler: handler.answer(429, {"Retry-After": "7"})),
+        ("PUT", 2, lambda handler: handler.answer(503)),
+        ("POST", 2, lambda handler: handler.answer(502)),
+        ("PATCH", 1, lambda handler: (handler.world.uploads.clear(), handler.answer(404))),
+        ("PATCH", 1, lambda handler: handler.answer(416)),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_bad_moment_passes(registry, store, tmp_path, method, times, act) -> None:  # noqa: PLR0917
+    pauses: list[float] = []
+    image = image_of(BASE, [store.noise("one", 350_000)])
+    once(registry, method, times, act)
+    done = push(registry, tmp_path, store, image, pauses=pauses)
+    assert pulled(registry) == {"manifest": done.digest, "config": image.image_id}
+
+
+def test_a_registry_says_how_long_to_wait(registry, store, tmp_path) -> None:
+    pauses: list[float] = []
+    once(registry, "PATCH", 1, lambda handler: handler.answer(429, {"Retry-After": "7"}))
+    push(registry, tmp_path, store, image_of(BASE, [store.noise("one")]), pauses=pauses)
+    assert 7 in pauses
+
+
+def test_what_does_not_pass_is_an_error_in_words(registry, store, tmp_path) -> None:
+    image = image_of(BASE, [store.noise("one")])
+    once(registry, "PATCH", 10**6, lambda handler: handler.answer(503))
+    with pytest.raises(RegistryError, match="503"):
+        push(registry, tmp_path, store, image)
+    once(registry, "PATCH", 10**6, dropped)
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        push(registry, tmp_path, store, image)
+    once(registry, "POST", 10**6, lambda handler: handler.answer(403))
+    with pytest.raises(RegistryError, match="does not let us write to team/demo") as caught:
+        push(registry, tmp_path, store, image)
+    assert f"docker login {registry.host}" in caught.value.hint
+    once(
+        registry,
+        "PUT",
+        10**6,
+        lambda handler: handler.answer(400, body=b'{"errors": [{"code": "NAME_INVALID", "message": "bad"}]}'),
+    )
+    with pytest.raises(RegistryError, match="NAME_INVALID bad"):
+        push(registry, tmp_path, store, image)
+    assert not registry.manifests
+
+
+def test_nobody_there(store, tmp_path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        push(BlobRegistry(host=host), tmp_path, store, image_of(BASE, [store.noise("one")]))
+
+
+def test_bytes_that_change_on_the_way(registry, store, tmp_path) -> None:
+    def spoil(handler) -> bool:
+        handler.body = b"?" + handler.body[1:] if handler.command == "PATCH" else handler.body
+        return False
+
+    registry.fault = spoil
+    with pytest.raises(HashMismatch, match="other bytes"):
+        push(registry, tmp_path, store, image_of(BASE, [store.noise("one")]))
+
+    def other_digest(handler) -> bool:
+        if "/manifests/" not in handler.path:
+            return False
+        handler.answer(201, {"Docker-Content-Digest": "sha256:" + "0" * 64})
+        return True
+
+    registry.fault = other_digest
+    with pytest.raises(RegistryError, match="another digest"):
+        push(registry, tmp_path, store, image_of(BASE, [store.noise("one")]))
+
+
+def test_a_layer_that_changed_in_the_store_is_not_pushed(registry, store, tmp_path) -> None:
+    layer = store.noise("one")
+    store.content[layer.key] += b"?"
+    with pytest.raises(DamagedLayer) as caught:
+        push(registry, tmp_path, store, image_of(BASE, [layer]))
+    assert caught.value.key == layer.key
+    assert not registry.manifests
+
+
+def test_tokens_are_asked_for_with_the_scope_of_the_base(registry, store, tmp_path) -> None:
+    registry.token = "let-me-in"
+    push(registry, tmp_path, store, image_of(BASE, [store.noise("one")]))
+    assert ["repository:x:pull,push", "repository:envlock/base:pull"] in registry.scopes
+    assert ["repository:x:pull,push"] in registry.scopes
+
+
+def test_an_upload_on_another_host_gets_no_credentials(registry, store, tmp_path) -> None:
+    registry.token = "let-me-in"
+    seen: list[str | None] = []
+    with blob_registry() as elsewhere:
+
+        def away(handler) -> bool:
+            if handler.command != "POST" or "mount" in handler.query:
+                return False
+            name = f"u{len(seen)}-{len(handler.world.asked)}"
+            elsewhere.uploads[name] = bytearray()
+            handler.answer(202, {"Location": f"http://{elsewhere.host}/v2/team/demo/blobs/uploads/{name}?s=1"})
+            return True
+
+        def note(handler) -> bool:
+            seen.append(handler.headers.get("Authorization"))
+            return False
+
+        registry.fault, elsewhere.fault = away, note
+        push(registry, tmp_path, store, image_of(BASE, [store.noise("one", 50_000)]))
+        assert elsewhere.received > 50_000
+    assert seen
+    assert set(seen) == {None}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def big(registry: BlobRegistry) -> tuple[bytes, Descriptor]:
+    content = noise(2_000_000, "big")
+    return content, Descriptor(
+        media_type=oci.LAYER_GZIP, digest=registry.add("envlock/base", content), size=len(content)
+    )
+
+
+def read(registry: BlobRegistry, folder: Path, blob: Descriptor, **more) -> bytes:
+    with blobs_of(folder, **more).opened(f"{registry.host}/envlock/base", blob) as stream:
+        return stream.read()
+
+
+def cut_after(size: int):
+    def act(handler) -> None:
+        digest = handler.parts.path.rpartition("/")[2]
+        content = handler.world.blobs["envlock/base", digest]
+        begin = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        handler.send_response(206 if begin else 200)
+        handler.send_header("Content-Length", str(len(content) - begin))
+        handler.end_headers()
+        handler.wfile.write(content[begin : begin + size])
+        handler.wfile.flush()
+        handler.connection.shutdown(socket.SHUT_WR)
+        handler.close_connection = True
+
+    return act
+
+
+def test_a_download_goes_on_where_it_broke_off(registry, tmp_path) -> None:
+    content, blob = big(registry)
+    asked: list[str | None] = []
+    once(registry, "GET", 5, lambda handler: (asked.append(handler.headers.get("Range")), cut_after(300_000)(handler)))
+    assert read(registry, tmp_path, blob) == content
+    assert asked[0] is None
+    assert all(value for value in asked[1:])
+
+
+def test_a_registry_that_knows_no_ranges(registry, tmp_path) -> None:
+    content, blob = big(registry)
+    calls = []
+
+    def act(handler) -> bool:
+        calls.append(1)
+        if len(calls) == 1:
+            cut_after(700_000)(handler)
+            return True
+        del handler.headers["Range"]
+        return False
+
+    registry.fault = act
+    assert read(registry, tmp_path, blob) == content
+
+
+@pytest.mark.parametrize("act", [lambda handler: handler.answer(500), lambda handler: handler.answer(429), dropped])
+def test_reading_waits_for_better_times_and_not_for_ever(registry, tmp_path, act) -> None:
+    content, blob = big(registry)
+    once(registry, "GET", 3, act)
+    assert read(registry, tmp_path, blob) == content
+    once(registry, "GET", 10**6, act)
+    with pytest.raises(RegistryError):
+        read(registry, tmp_path, blob)
+
+
+def test_wrong_bytes_are_never_given_whole(registry, tmp_path) -> None:
+    content, blob = big(registry)
+    registry.blobs["envlock/base", blob.digest] = content[:-1] + b"?"
+    got: list[bytes] = []
+    stream = blobs_of(tmp_path).open(f"{registry.host}/envlock/base", blob)
+    with pytest.raises(HashMismatch, match="wrong bytes"):
+        got.extend(iter(lambda: stream.read(65536), b""))
+    stream.close()
+    assert len(b"".join(got)) < len(content)
+    registry.blobs["envlock/base", blob.digest] = content + b"?"
+    with pytest.raises(HashMismatch, match="more than"):
+        read(registry, tmp_path, blob)
+    del registry.blobs["envlock/base", blob.digest]
+    with pytest.raises(UnknownImage):
+        read(registry, tmp_path, blob)
+
+
+def test_mirrors_first_and_what_they_lack_from_the_registry(registry, tmp_path, monkeypatch) -> None:
+    content, blob = big(registry)
+    monkeypatch.setattr("envlock.adapters.registry.client._addresses", lambda _: [f"http://{registry.host}"])
+    registry.blobs["library/base", blob.digest] = content
+
+    def from_hub(mirror: BlobRegistry) -> bytes:
+        blobs = blobs_of(tmp_path, mirrors=lambda: [f"http://{mirror.host}"])
+        with blobs.opened("base", blob) as stream:
+            return stream.read()
+
+    with blob_registry() as mirror:
+        mirror.blobs["library/base", blob.digest] = content
+        assert from_hub(mirror) == content
+        assert registry.count("GET") == 0
+        mirror.blobs.clear()
+        assert from_hub(mirror) == content
+        assert registry.count("GET") == 1
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def layout(registry, folder, store, image, target: Path, **more) -> str:
+    blobs = blobs_of(folder)
+    sources = Sources(
+        packed=PackedLayers(folder / "packed"),
+        open_layer=store.open,
+        open_blob=lambda blob: blobs.open(f"{registry.host}/envlock/base", blob),
+    )
+    return write_layout(image, target, platform="linux/amd64", sources=sources, progress=Remembering(), **more)
+
+
+def test_a_layout_has_the_digest_of_the_push_and_every_blob(registry, store, tmp_path) -> None:
+    image = image_of(BASE, [store.noise("one"), store.noise("two")])
+    digest = layout(registry, tmp_path, store, image, tmp_path / "out", names=["demo:v1"], archive=False)
+    assert digest == push(registry, tmp_path, store, image).digest
+    for path in (tmp_path / "out/blobs/sha256").iterdir():
+        assert oci.digest_of(path.read_bytes()) == f"sha256:{path.name}"
+    assert len(list((tmp_path / "out/blobs/sha256").iterdir())) == 5
+    assert layout(registry, tmp_path, store, image, tmp_path / "out", names=["demo:v1"], archive=False) == digest
+    one, two = tmp_path / "a.tar", tmp_path / "b.tar"
+    for target in (one, two):
+        assert layout(registry, tmp_path, store, image, target, archive=True) == digest
+    assert one.read_bytes() == two.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "b.tar", "out", "packed"]
+
+
+def test_a_layout_that_fails_leaves_what_was_there(registry, store, tmp_path) -> None:
+    image = image_of(BASE, [store.noise("one")])
+    registry.blobs["envlock/base", BASE.descriptor.digest] = BASE.layer[:-1] + b"?"
+    for target, archive in ((tmp_path / "a.tar", True), (tmp_path / "out", False)):
+        with pytest.raises(HashMismatch):
+            layout(registry, tmp_path, store, image, target, archive=archive)
+    assert [path.name for path in tmp_path.iterdir()] == []
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("keep me")
+    with pytest.raises(UsageError, match="no image layout"):
+        layout(registry, tmp_path, store, image, tmp_path / "out", archive=False)
+    with pytest.raises(UsageError, match="is a folder"):
+        layout(registry, tmp_path, store, image, tmp_path / "out", archive=True)
+    assert (tmp_path / "out/mine.txt").read_text() == "keep me"
+
+
+def test_what_is_remembered_of_a_layer_may_be_spoilt(tmp_path, store) -> None:
+    layer, packed = store.noise("one"), PackedLayers(tmp_path)
+    assert packed.known(layer) is None
+    with packed.packed(layer, store.open) as (blob, file):
+        assert oci.digest_of(file.read()) == blob.digest
+    assert packed.known(layer) == blob
+    (path,) = (path for path in tmp_path.rglob("*.json"))
+    for text in ("", "[]", "{}", '{"digest": "x", "size": 1}', '{"digest": 7, "size": "a"}', "\xff"):
+        path.write_bytes(text.encode("latin-1"))
+        assert packed.known(layer) is None
