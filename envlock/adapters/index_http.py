@@ -6,7 +6,7 @@ import random
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -64,7 +64,7 @@ class IndexHttp:
     def read(
         self, url: str, *, headers: Mapping[str, str] | None = None, only: HTTPStatus | None = None
     ) -> Iterator[tuple[requests.Response, bytes]]:
-        """Give an answer with its whole body (``only``: of this status; else b""), however often the connection drops."""
+        """Give an answer with its whole body (``only``: of this status, else b""); it may drop half-way a few times."""
         for attempt in range(TRIES):
             with self.get(url, headers=headers) as response:
                 try:
@@ -106,7 +106,7 @@ class IndexHttp:
         """Return a text without any credential in it."""
         return scrub(text, secrets=self.credentials.secrets())
 
-    def _blocks(self, url: str, response: requests.Response) -> Iterator[bytes]:
+    def _blocks(self, url: str, response: requests.Response) -> Generator[bytes, None, None]:
         done, attempt = 0, 0
         etag = response.headers.get("ETag")
         total = response.headers.get("Content-Length")
@@ -170,7 +170,9 @@ class IndexHttp:
         # requests takes the header away where a redirect leads to another host
         auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None
         host = urlsplit(url).hostname or ""
-        bypass = urllib.request.proxy_bypass_environment(host, {"no": self._no_proxy}) or _is_loopback(host)
+        bypass = _is_loopback(host) or urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]
+            host, {"no": self._no_proxy}
+        )
         return self._session().get(
             url,
             headers=headers,
@@ -210,7 +212,7 @@ class IndexHttp:
             return
         host = urlsplit(url).hostname
         if isinstance(error, requests.exceptions.SSLError):
-            hint = "behind a proxy with a certificate of its own, name the bundle in PIP_CERT or 'pip config set global.cert'"
+            hint = "behind a proxy with a certificate of its own, name its bundle: PIP_CERT, or cert in pip's settings"
             raise IndexFailed(f"{self.clean(url)}: {host} has no certificate that is known here", hint=hint) from None
         reason = "did not answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
         raise IndexFailed(

@@ -40,7 +40,9 @@ class PipSettings:
         return "PipSettings(…)"  # it may hold credentials, and a traceback would print them
 
 
-def read_pip_settings(environ: Mapping[str, str], *, home: Path, prefix: Path, system: Path = Path("/etc")) -> PipSettings:
+def read_pip_settings(
+    environ: Mapping[str, str], *, home: Path, prefix: Path, system: Path = Path("/etc")
+) -> PipSettings:
     """Read pip's configuration as pip would for a user with this environment; raises ``InputError``.
 
     ``prefix`` is the Python environment's (``sys.prefix``), ``system`` where machine-wide configuration is.

@@ -13,13 +13,8 @@ from packaging.utils import canonicalize_name
 
 from envlock.ports import IndexFile
 
-ACCEPT = ", ".join(
-    (
-        "application/vnd.pypi.simple.v1+json",
-        "application/vnd.pypi.simple.v1+html;q=0.1",
-        "text/html;q=0.01",  # what an index that knows none of this sends
-    )
-)
+# JSON at best; plain HTML is what an index sends that knows none of this
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.1, text/html;q=0.01"
 _SHA256_LENGTH = 64
 _WHEEL_PARTS = (5, 6)  # name, version, perhaps a build tag, Python, ABI, platform
 _normalized = lru_cache(maxsize=1000)(canonicalize_name)
@@ -84,7 +79,8 @@ def _json_file(file: Mapping[str, Any], url: str) -> dict[str, Any]:
         "requires_python": file.get("requires-python") or None,
         "yanked": bool(file.get("yanked")) or file.get("yanked") == "",
         "uploaded": file.get("upload-time") or None,
-        "metadata_sha256": _sha256(metadata.get("sha256")) or "" if isinstance(metadata, dict) and metadata
+        "metadata_sha256": _sha256(metadata.get("sha256")) or ""
+        if isinstance(metadata, dict) and metadata
         else ("" if metadata else None),
     }
 
@@ -137,4 +133,3 @@ class _Anchors(HTMLParser):
             self.base = attributes.get("href", "")
         elif tag == "meta" and attributes.get("name") == "pypi:repository-version":
             self.api_version = attributes.get("content", "1.0")
-

@@ -82,7 +82,11 @@ def resolve(
 
 
 def _checked(
-    pins: Mapping[str, str], wanted: Sequence[Requirement], bounds: Sequence[Requirement], simple: SimpleIndex, policy: Policy
+    pins: Mapping[str, str],
+    wanted: Sequence[Requirement],
+    bounds: Sequence[Requirement],
+    simple: SimpleIndex,
+    policy: Policy,
 ) -> Resolved:
     names = sorted(pins)
     candidates = {name: simple.offer(name).candidates.get(Version(pins[name])) for name in names}

@@ -1,4 +1,4 @@
-"""A package index on 127.0.0.1 (PEP 503 HTML, PEP 691 JSON, PEP 658 metadata) with switches for everything that goes wrong.
+"""A package index on 127.0.0.1 (PEP 503, 658, 691) with switches for everything that can go wrong.
 
 ::
 

@@ -124,7 +124,7 @@ def wheel(
 
 
 # A PEP 517 backend that needs nothing: it makes the wheel that the sdist was told to become.
-_BACKEND = '''\
+_BACKEND = """\
 import base64, hashlib, os, pathlib, zipfile
 
 NAME, VERSION, STEM, FAIL, CHECK = {name!r}, {version!r}, {stem!r}, {fail!r}, {check!r}
@@ -151,7 +151,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for path, content in files.items():
             archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), content)
     return name
-'''
+"""
 
 
 def sdist(
@@ -171,7 +171,7 @@ def sdist(
 ) -> Package:
     """Make an sdist that pip can build with no network.
 
-    ``build_requires`` goes into ``build-system.requires``; ``check`` is Python code that the backend runs before it builds
+    ``build_requires`` goes into ``build-system.requires``; ``check`` is Python code that the backend runs first
     (it can import the build requirements, look for a network…); ``fail`` makes the build fail with that message.
     ``extra_members`` are added to the tar as they are (for hostile archives).
     """

@@ -232,7 +232,7 @@ def test_a_push_that_fails_leaves_the_image(make):
     assert engine.find("demo:env-abababababab")
 
 
-@pytest.mark.parametrize("tag", ["", "-x", "a b", "a;b", "v1\n", "a/b", "x@sha256:" + "0" * 64, "UP/x:1", "a:b:c", "$x"])
+@pytest.mark.parametrize("tag", ["", "-x", "a b", "a;b", "v1\n", "a/b", "x@sha256:" + "0" * 64, "a:b:c", "$x"])
 def test_impossible_tags(tag):
     with pytest.raises(UsageError, match="neither a tag nor an image reference"):
         references(plan_of(), [tag])

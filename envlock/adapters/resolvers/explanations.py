@@ -14,8 +14,9 @@ _NOISE = re.compile(
     r"  (?:warnings\.|return |self\.)).*"
 )
 _START = re.compile(
-    r"(?:ERROR: |CRITICAL: )?(?:The conflict is caused by|Could not find a version|Cannot install|No matching distribution|"
-    r"Ignored the following|Because |ResolutionImpossible|.*No solution found|.*has invalid metadata)",
+    r"(?:ERROR: |CRITICAL: )?(?:The conflict is caused by|Could not find a version|Cannot install|"
+    r"No matching distribution|Ignored the following|Because |ResolutionImpossible|"
+    r".*No solution found|.*has invalid metadata)",
     re.IGNORECASE,
 )
 _PLACE = re.compile(r"-[rc] \S*?/(requirements\.in|constraints\.txt|requirements\.txt)\s*(?:\(line \d+\))?")
@@ -30,7 +31,7 @@ def failure(program: str, text: str) -> EnvlockError:
 
 
 def shortened(text: str) -> tuple[str, ...]:
-    """Return the lines that explain, each once, with the names of our own temporary files replaced; none of a crash."""
+    """Return the lines that explain, each once, without the names of our temporary files; none of a crash."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in text.splitlines()]
     starts = [number for number, line in enumerate(lines) if _START.match(line.strip())]
     if not starts:
