@@ -113,6 +113,6 @@ def _seconds(text: str | None) -> float:
         seconds = float(text) if text else _TIMEOUT
     except ValueError:
         seconds = 0.0
-    if seconds <= 0:
+    if not 0 < seconds < float("inf"):
         raise InputError(f"pip's timeout is {text!r}, and not a number of seconds", hint="see 'pip config list'")
     return seconds

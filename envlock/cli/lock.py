@@ -18,8 +18,8 @@ from envlock.lock import lock as resolve
 from envlock.model.lock import Lock
 from envlock.model.spec import Requested
 
-SpecOption = Annotated[Path, typer.Option("--spec", "-f", help="The spec.", show_default=True)]
-LockOption = Annotated[Path, typer.Option("--lock", "-l", help="The lock.", show_default=True)]
+SpecOption = Annotated[Path, typer.Option("--spec", "-f", metavar="FILE", help="The spec.")]
+LockOption = Annotated[Path, typer.Option("--lock", "-l", metavar="FILE", help="The lock.")]
 
 
 def lock(

@@ -174,7 +174,8 @@ def rebuild_wheel(
 
 
 def _failed(filename: str, output: str) -> Unresolvable:
-    lines = [line.rstrip() for line in output.splitlines() if line.strip() and "[notice]" not in line]
+    shown = output.replace(f"file://{_ROOT}/", "").replace(f".{_ROOT}/", "").replace(f"{_ROOT}/", "")
+    lines = [line.rstrip() for line in shown.splitlines() if line.strip() and "[notice]" not in line]
     hint = "the build has no network; what it needs has to be in its build-system.requires or in the base"
     if any(word in output for word in _NO_COMPILER):
         hint = "it needs a compiler: take a base that has one, or build the wheel elsewhere for pip.find_links"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging import tags
@@ -24,7 +24,7 @@ from envlock.lock.python import PythonLock, lock_python, python_sources
 from envlock.model.lock import BasePython, Lock, PythonSource
 from envlock.model.spec import FindLinks, ImageOptions, Index, Pip, Requested, Spec
 from envlock.ports import Completed, Container, Handler, Resolver
-from tests.support.locks import LOCK
+from tests.support.locks import make_lock
 from tests.support.packages import Package, wheel
 from tests.support.progress import Remembering
 
@@ -62,7 +62,9 @@ TARGET = Interpreter(
 INSTALLER = wheel("pip", "26.0", uploaded="2020-01-01T00:00:00Z")  # every lock has one; here it installs nothing
 
 
-def http_client(environ: Mapping[str, str] | None = None, *, home: Path = Path("/nonexistent"), **settings) -> IndexHttp:
+def http_client(
+    environ: Mapping[str, str] | None = None, *, home: Path = Path("/nonexistent"), **settings
+) -> IndexHttp:
     """Make a client that waits for nothing between its tries."""
     environ = environ or {}
     credentials = Credentials(environ=environ, home=home)
@@ -75,7 +77,11 @@ def http_client(environ: Mapping[str, str] | None = None, *, home: Path = Path("
 
 
 def package_indexes(
-    default_url: str, *sources: PythonSource, http: IndexHttp | None = None, root: Path = Path("/nonexistent"), cache=None
+    default_url: str,
+    *sources: PythonSource,
+    http: IndexHttp | None = None,
+    root: Path = Path("/nonexistent"),
+    cache=None,
 ) -> PackageIndexes:
     return PackageIndexes(sources, http=http or http_client(), default_url=default_url, root=root, cache=cache)
 
@@ -122,7 +128,9 @@ class Locking:
     ) -> PythonLock:
         links = tuple(FindLinks(name=name, path=path) for name, path in (find_links or {}).items())
         pip = Pip(indexes=tuple(indexes), find_links=links, sdist=tuple(sdist))
-        spec = Spec(name="demo", base="base", python="3.11", image=ImageOptions(repository="demo"), pip=pip, as_of=as_of)
+        spec = Spec(
+            name="demo", base="base", python="3.11", image=ImageOptions(repository="demo"), pip=pip, as_of=as_of
+        )
         requested = Requested(
             spec=spec,
             requirements=tuple(sorted(canonical(one) for one in requirements)),
@@ -154,7 +162,7 @@ def canonical(line: str) -> str:
 
 def as_lock(python: PythonLock) -> Lock:
     """Return a whole lock around the Python part."""
-    return replace(LOCK, wheels=python.wheels, python_sources=python.sources, installer=python.installer)
+    return make_lock(wheels=python.wheels, python_sources=python.sources, installer=python.installer)
 
 
 def pins(lock: PythonLock) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from envlock.adapters.docker_login import config_folder
 from envlock.errors import UsageError
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -32,15 +33,6 @@ class Endpoint:
     def scheme(self) -> str:
         """Return the kind of address."""
         return self.host.partition("://")[0]
-
-
-def config_folder(environment: Mapping[str, str]) -> Path:
-    """Return the docker command line's folder: ``$DOCKER_CONFIG``, else ``~/.docker``."""
-    chosen = environment.get("DOCKER_CONFIG")
-    if chosen:
-        return Path(chosen)
-    home = environment.get("HOME")
-    return (Path(home) if home else Path.home()) / ".docker"
 
 
 def find_endpoint(environment: Mapping[str, str]) -> Endpoint:

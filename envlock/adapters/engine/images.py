@@ -52,8 +52,11 @@ def pull(connection: Connection, reference: str, *, platform: str, progress: Pro
     """Pull an image for a platform."""
     name = parse_reference(reference)
     title = f"Pulling {name}"
+    login = connection.login(name.registry)
     with connection.reported(title, also=lambda error: refused_by_registry(explanation(error), name, doing="pull")):
-        answers = connection.api.pull(name.name, tag=name.target, platform=platform, stream=True, decode=True)
+        answers = connection.api.pull(
+            name.name, tag=name.target, platform=platform, stream=True, decode=True, auth_config=login
+        )
         transfer(answers, name, doing="pull", title=title, active=("Downloading",), progress=progress)
     image = find(connection, str(name) if name.digest is None else f"{name.name}@{name.digest}")
     if image is None:
@@ -72,8 +75,9 @@ def distribution(connection: Connection, reference: str) -> Descriptor:
     """Ask the registry, through the engine, what a reference points to."""
     name = parse_reference(reference)
     doing = f"asking the registry for {name}"
+    login = connection.login(name.registry)
     with connection.reported(doing, also=lambda error: refused_by_registry(explanation(error), name, doing="read")):
-        found = connection.api.inspect_distribution(str(name))["Descriptor"]
+        found = connection.api.inspect_distribution(str(name), auth_config=login)["Descriptor"]
     return Descriptor(media_type=found["mediaType"], digest=found["digest"], size=int(found["size"]))
 
 

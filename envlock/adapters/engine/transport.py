@@ -87,7 +87,7 @@ def unix_opener(url: str, *, timeout: float) -> Opener:
 
 
 class Ssh:
-    """An engine behind ssh: each connection is ``ssh HOST docker system dial-stdio``, as Docker's command line has it."""
+    """An engine behind ssh: each connection is ``ssh HOST docker system dial-stdio``, as Docker's own are."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -62,7 +62,8 @@ class PipToolsResolver:
             on_line=lambda line: on_line(found[1]) if (found := _COLLECTING.match(line)) else None,
         )
         if done.exit_code:
-            raise failure("pip-compile", done.stderr.decode("utf-8", "replace"))
+            texts = [text.decode("utf-8", "replace") for text in (done.stderr, done.stdout)]
+            raise failure("pip-compile", *texts, requirements=requirements)
         output = container.read(f"{_ROOT}/requirements.txt")
         if output is None:
             raise WorldError(

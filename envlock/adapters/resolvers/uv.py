@@ -56,7 +56,7 @@ class UvResolver:
                 check=False,
             )
             if done.returncode:
-                raise failure("uv", done.stderr.decode("utf-8", "replace"))
+                raise failure("uv", done.stderr.decode("utf-8", "replace"), requirements=requirements)
             return Resolution(pins=read_pins((folder / "requirements.txt").read_text(encoding="utf-8")))
 
 
