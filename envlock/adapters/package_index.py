@@ -182,6 +182,8 @@ class PackageIndexes:
             files = read_page(content, content_type=content_type, url=url, source=source, name=name)
         except BadPage as error:
             raise IndexFailed(f"{self._named(source)}: {self._http.clean(url)} {error}") from error
+        if not url.startswith("file:"):  # a page from elsewhere must not make us read this machine's files
+            files = [file for file in files if file.url.startswith(("https://", "http://"))]
         # a link with credentials in it is used with them, and passed on without
         return [replace(file, url=self._http.credentials.take(file.url)) if "@" in file.url else file for file in files]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from envlock.ports import IndexFile
 
 # JSON at best; plain HTML is what an index sends that knows none of this
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.1, text/html;q=0.01"
-_SHA256_LENGTH = 64
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _WHEEL_PARTS = (5, 6)  # name, version, perhaps a build tag, Python, ABI, platform
 _normalized = lru_cache(maxsize=1000)(canonicalize_name)
 
@@ -73,7 +74,7 @@ def _json_file(file: Mapping[str, Any], url: str) -> dict[str, Any]:
     metadata = file.get("core-metadata", file.get("dist-info-metadata", file.get("data-dist-info-metadata")))
     return {
         "filename": str(file["filename"]),
-        "url": urljoin(url, str(file["url"])),
+        "url": link if (link := str(file["url"])).startswith("https://") else urljoin(url, link),  # joining is slow
         "sha256": _sha256((file.get("hashes") or {}).get("sha256")),
         "size": size if isinstance(size, int) else None,
         "requires_python": file.get("requires-python") or None,
@@ -115,7 +116,7 @@ def _html_file(attributes: Mapping[str, str], base: str) -> dict[str, Any]:
 
 def _sha256(value: object) -> str | None:
     text = str(value or "").lower()
-    return text if len(text) == _SHA256_LENGTH and all(one in "0123456789abcdef" for one in text) else None
+    return text if _SHA256.fullmatch(text) else None
 
 
 class _Anchors(HTMLParser):

@@ -121,7 +121,7 @@ def test_failure_leaves_what_another_build_came_to_use(engine: DockerEngine, wor
     [
         ("FRM x\n", "cannot read the Dockerfile"),
         (f"FROM {BASE}\nCOPY nothing /x\n", "step 2/2, COPY nothing"),
-        (f"FROM {BASE}\nUSER 0\nRUN [\"/no/such\"]\n", "step 3/3"),
+        (f'FROM {BASE}\nUSER 0\nRUN ["/no/such"]\n', "step 3/3"),
     ],
 )
 def test_dockerfile_that_cannot_be(engine: DockerEngine, dockerfile: str, message: str) -> None:
@@ -159,11 +159,11 @@ DockerEngine(os.environ).build(context(text), platform="linux/amd64", on_line=to
     assert images_with(docker, word) == []
 
 
-def test_removing_a_built_image_removes_what_its_build_made(
-    engine: DockerEngine, word: str, docker: Docker
-) -> None:
+def test_removing_a_built_image_removes_what_its_build_made(engine: DockerEngine, word: str, docker: Docker) -> None:
     """As where an image turns out to be wrong: its other stages are not left dangling."""
-    image = build(engine, f"FROM {BASE} AS one\nRUN echo {word} > /x\nFROM {BASE}\nCOPY --from=one /x /x\nRUN echo {word}\n")
+    image = build(
+        engine, f"FROM {BASE} AS one\nRUN echo {word} > /x\nFROM {BASE}\nCOPY --from=one /x /x\nRUN echo {word}\n"
+    )
     engine.remove(image)
     assert engine.find(image) is None
     assert images_with(docker, word) == []
@@ -173,7 +173,9 @@ def test_credentials_of_the_user_do_not_go_into_a_build(
     engine: DockerEngine, word: str, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is a credential helper asked, which may be missing: a build pulls nothing."""
-    (tmp_path / "config.json").write_text('{"credsStore": "there-is-none", "proxies": {"default": {"httpProxy": "http://u:p@h"}}}')
+    (tmp_path / "config.json").write_text(
+        '{"credsStore": "there-is-none", "proxies": {"default": {"httpProxy": "http://u:p@h"}}}'
+    )
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     lines: list[str] = []
     own = DockerEngine({**os.environ, "DOCKER_CONFIG": str(tmp_path)})

@@ -39,7 +39,9 @@ def exercise(engine: DockerEngine) -> None:
             assert container.run(["sh", "-c", "echo out; echo err >&2; exit 3"]).exit_code == 3
             container.put({"/opt/big": body[0]})
             assert container.read("/opt/big") == body[0]
-        image = engine.build(context(f"FROM {BASE}\nRUN echo {mark()}\n"), platform="linux/amd64", on_line=lambda _: None)
+        image = engine.build(
+            context(f"FROM {BASE}\nRUN echo {mark()}\n"), platform="linux/amd64", on_line=lambda _: None
+        )
         output: list[bytes] = []
         code = engine.run(
             image,
@@ -233,7 +235,9 @@ def test_connection_that_breaks_in_a_build() -> None:
 
         with pytest.raises(EngineError) as caught:
             engine.build(
-                context(f"FROM {BASE}\nRUN echo {mark()}; echo now cut; sleep 3\n"), platform="linux/amd64", on_line=told
+                context(f"FROM {BASE}\nRUN echo {mark()}; echo now cut; sleep 3\n"),
+                platform="linux/amd64",
+                on_line=told,
             )
         engine.close()
     assert caught.value.hint

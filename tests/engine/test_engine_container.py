@@ -289,4 +289,3 @@ def test_container_that_is_killed_under_us(engine: DockerEngine, docker: Docker)
                 docker("kill", name)
         assert gone_within(docker, word, 20)
         container.read("/etc/passwd")
-

@@ -42,7 +42,7 @@ def images_with(docker: Docker, word: str) -> list[str]:
     for image in sorted(set(docker("images", "--all", "--quiet", "--no-trunc").split())):
         try:
             newest = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image).splitlines()
-        except Exception:  # noqa: BLE001, S112 - somebody else's, gone meanwhile
+        except Exception:  # noqa: BLE001 - somebody else's, gone meanwhile
             continue
         if any(word in line for line in newest):
             found.append(image)

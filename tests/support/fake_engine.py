@@ -86,7 +86,9 @@ class FakeEngine:
     ran: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     python: bool = True
 
-    def add(self, reference: str | None = None, *, files: Mapping[str, bytes] | None = None, **parts: object) -> EngineImage:
+    def add(
+        self, reference: str | None = None, *, files: Mapping[str, bytes] | None = None, **parts: object
+    ) -> EngineImage:
         digest = f"sha256:{hashlib.sha256(repr((reference, len(self.images), parts)).encode()).hexdigest()}"
         image = EngineImage(
             id=digest,
@@ -132,7 +134,12 @@ class FakeEngine:
 
     @contextmanager
     def container(
-        self, image: str, *, handler: Handler | None = None, python: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        image: str,
+        *,
+        handler: Handler | None = None,
+        python: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Iterator[FakeContainer]:
         found = self._have(image)
         if not self.python:
@@ -146,7 +153,9 @@ class FakeEngine:
         for number, line in enumerate(lines, 1):
             on_line(f"Step {number}/{len(lines)} : {line}")
             if "exit 1" in line:
-                raise BuildFailed(f"the build failed at step {number}/{len(lines)}, {line}: exit code 1", details=["oops"])
+                raise BuildFailed(
+                    f"the build failed at step {number}/{len(lines)}, {line}: exit code 1", details=["oops"]
+                )
         return self.add(platform=platform, labels={"dockerfile": "\n".join(lines)}).id
 
     def tag(self, image_id: str, reference: str) -> None:

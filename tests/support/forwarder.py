@@ -32,9 +32,9 @@ class Forwarder:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
+        self._ended = False
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
-        self._ended = False
 
     @property
     def url(self) -> str:

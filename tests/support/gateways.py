@@ -27,7 +27,9 @@ class Served:
 
 
 @contextmanager
-def agent_process(handler: Handler | None, *, python: str = sys.executable) -> Iterator[tuple[Served, subprocess.Popen[bytes]]]:
+def agent_process(
+    handler: Handler | None, *, python: str = sys.executable
+) -> Iterator[tuple[Served, subprocess.Popen[bytes]]]:
     source = agent_source()
     assert "PORT = 8629" in source
     process = subprocess.Popen(

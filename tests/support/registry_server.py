@@ -39,14 +39,22 @@ class FakeRegistry:
         self.content[f"/v2/{path}/blobs/{digest_of(content)}"] = ("application/octet-stream", content)
         return {"mediaType": "application/octet-stream", "digest": digest_of(content), "size": len(content)}
 
-    def manifest(self, path: str, data: object, *, media_type: str = OCI_MANIFEST, tag: str | None = None) -> dict[str, Any]:
+    def manifest(
+        self, path: str, data: object, *, media_type: str = OCI_MANIFEST, tag: str | None = None
+    ) -> dict[str, Any]:
         content = json.dumps(data).encode()
         for name in filter(None, (tag, digest_of(content))):
             self.content[f"/v2/{path}/manifests/{name}"] = (media_type, content)
         return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
 
     def image(
-        self, path: str, *, tag: str | None = None, architecture: str = "amd64", variant: str | None = None, layers: int = 2
+        self,
+        path: str,
+        *,
+        tag: str | None = None,
+        architecture: str = "amd64",
+        variant: str | None = None,
+        layers: int = 2,
     ) -> dict[str, Any]:
         """Hold an image, and return the descriptor of its manifest."""
         config = {

@@ -175,7 +175,12 @@ def test_engine_that_refuses() -> None:
     ("doing", "words", "kind", "message"),
     [
         ("pull", "manifest for a:1 not found: manifest unknown: manifest unknown", UnknownImage, "has no"),
-        ("pull", "pull access denied for a, repository does not exist or may require 'docker login'", UnknownImage, "has no"),
+        (
+            "pull",
+            "pull access denied for a, repository does not exist or may require 'docker login'",
+            UnknownImage,
+            "has no",
+        ),
         ("pull", "no matching manifest for linux/arm64/v8 in the manifest list entries", InputError, "platform"),
         ("push", "denied: requested access to the resource is denied", RegistryError, "does not let us push"),
         ("push", "unauthorized: authentication required", RegistryError, "does not let us push"),
@@ -183,7 +188,12 @@ def test_engine_that_refuses() -> None:
         ("pull", "toomanyrequests: You have reached your pull rate limit", RegistryError, "enough of us"),
         ("push", 'Get "https://r/v2/": http: server gave HTTP response to HTTPS client', RegistryError, "plain HTTP"),
         ("push", 'Get "https://r/v2/": x509: certificate signed by unknown authority', RegistryError, "certificate"),
-        ("push", 'Get "http://r/v2/": dial tcp 1.2.3.4:5000: connect: connection refused', RegistryError, "cannot reach"),
+        (
+            "push",
+            'Get "http://r/v2/": dial tcp 1.2.3.4:5000: connect: connection refused',
+            RegistryError,
+            "cannot reach",
+        ),
         ("pull", 'Get "https://r/v2/": dial tcp: lookup r: no such host', RegistryError, "cannot reach"),
         ("push", "received unexpected HTTP status: 500 Internal Server Error", RegistryError, "failed"),
         ("pull", "write /var/lib/docker/tmp/x: no space left on device", EngineError, "disk is full"),

@@ -52,7 +52,9 @@ def test_request_arrives_as_it_was_made_and_its_answer_goes_back(serve: Serve) -
 
     def handler(request: GatewayRequest) -> GatewayResponse:
         seen.append(request)
-        return GatewayResponse(status=206, headers={"X-Kind": "tested", "Content-Type": "text/html"}, body=(b"one ", b"two"))
+        return GatewayResponse(
+            status=206, headers={"X-Kind": "tested", "Content-Type": "text/html"}, body=(b"one ", b"two")
+        )
 
     with serve(handler) as served:
         status, headers, body = ask(served, "/simple/a%20b/?x=1&y=%2F", headers={"If-Range": "Tag"})

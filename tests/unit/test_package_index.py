@@ -14,7 +14,7 @@ from envlock.adapters.simple_pages import BadPage, project_of, read_page
 from envlock.errors import HashMismatch, IndexFailed, InputError
 from envlock.model.lock import PythonSource
 from envlock.ports import IndexFile, Wanted
-from tests.support.index_server import index_server
+from tests.support.index_server import index_server, self_signed
 from tests.support.locking import http_client, package_indexes
 from tests.support.packages import save, sdist, wheel
 from tests.support.progress import Remembering
@@ -95,13 +95,25 @@ def test_something_that_is_no_index():
     with pytest.raises(BadPage, match="PEP 691"):
         read_page(b"{}", content_type="application/json", url="http://127.0.0.1/", source="default", name="demo")
     newer = b'{"meta": {"api-version": "2.0"}, "files": []}'
-    with pytest.raises(BadPage, match="version 2.0"):
+    with pytest.raises(BadPage, match=r"version 2\.0"):
         read_page(newer, content_type="application/json", url="http://127.0.0.1/", source="default", name="demo")
 
 
 def test_plain_http_is_for_loopback_and_trusted_hosts_only():
     with pytest.raises(IndexFailed, match="not encrypted"):
         package_indexes("http://packages.example.org/simple").files("demo")
+
+
+def test_a_company_with_certificates_of_its_own(tmp_path):
+    certificate, key = self_signed(tmp_path)
+    with index_server([DEMO], tls=(certificate, key)) as server:
+        with pytest.raises(IndexFailed, match="no certificate that is known here") as caught:
+            package_indexes(server.url).files("demo")
+        assert "PIP_CERT" in caught.value.hint
+        assert package_indexes(server.url, http=http_client(ca_bundle=certificate)).files("demo")
+        assert package_indexes(server.url, http=http_client(trusted_hosts=("127.0.0.1",))).files("demo")
+    with pytest.raises(InputError, match="cannot be used"):
+        http_client(ca_bundle=str(tmp_path / "none.pem"))
 
 
 # --- credentials -----------------------------------------------------------------------------------------------------
@@ -176,6 +188,32 @@ def test_credentials_never_reach_another_host():
         assert len(other.requests) == 2
         assert all("authorization" not in headers for _, _, headers in other.requests)
         assert all("authorization" in headers for _, _, headers in server.requests)
+
+
+def test_redirects_are_followed_as_far_as_they_are_safe():
+    with index_server([DEMO], auth=("her", "0ther")) as other, index_server([DEMO]) as server:
+        server.switches.redirect_files_to = other.base
+        http = http_client()
+        http.credentials.take(other.url_with("her", "0ther"))  # known for that host: given to that host
+        index = package_indexes(server.url, http=http)
+        (file,) = index.files("demo")
+        assert content(index, file) == DEMO.content
+        server.switches.redirect_files_to = "http://packages.example.org"
+        with pytest.raises(IndexFailed, match=r"packages\.example\.org.* not encrypted"):
+            content(index, file)
+        server.switches.redirect_files_to = server.base
+        with pytest.raises(IndexFailed, match="more than 10 times"):
+            content(index, file)
+        server.switches.redirect_files_to = "file:///etc"
+        with pytest.raises(IndexFailed, match="cannot be asked"):
+            content(index, file)
+
+
+def test_a_page_cannot_make_us_read_files_of_this_machine(tmp_path):
+    save(DEMO, tmp_path / "files")
+    with index_server([DEMO]) as server:
+        server.switches.absolute_files = tmp_path.as_uri()
+        assert package_indexes(server.url).files("demo") == []
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -130,7 +130,9 @@ def test_passing_trouble_is_waited_out(
     assert pauses == ([7.0, 7.0] if status == 429 else [0.5, 1.0])
 
 
-@pytest.mark.parametrize(("status", "message"), [(429, "answered 429"), (500, "answered 500"), (0, "cannot be reached")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(429, "answered 429"), (500, "answered 500"), (0, "cannot be reached")]
+)
 def test_lasting_trouble_is_an_error(
     server: FakeRegistry, registry: HttpRegistry, pauses: list[float], status: int, message: str
 ) -> None:
@@ -163,7 +165,8 @@ def test_answer_without_an_end_is_cut_off(server: FakeRegistry, registry: HttpRe
         b'{"schemaVersion":1}',
         b'{"mediaType":"%s"}' % OCI_MANIFEST.encode(),
         b'{"mediaType":"%s","config":{},"layers":[]}' % OCI_MANIFEST.encode(),
-        b'{"mediaType":"%s","config":{"mediaType":"x","digest":"sha256:../../x","size":1},"layers":[]}' % OCI_MANIFEST.encode(),
+        b'{"mediaType":"%s","config":{"mediaType":"x","digest":"sha256:../../x","size":1},"layers":[]}'
+        % OCI_MANIFEST.encode(),
         b'{"mediaType":"%s","manifests":{}}' % OCI_INDEX.encode(),
     ],
 )
@@ -195,7 +198,9 @@ def needs_token(server: FakeRegistry, expected: dict[str, str | None], *, token:
                 return 401, {}, b""
             return 200, {}, json.dumps({"token": token}).encode()
         if request.headers.get("Authorization") != f"Bearer {token}":
-            challenge = f'Bearer realm="http://{server.host}/token",service="the registry",scope="repository:team/app:pull"'
+            challenge = (
+                f'Bearer realm="http://{server.host}/token",service="the registry",scope="repository:team/app:pull"'
+            )
             return 401, {"WWW-Authenticate": challenge}, b""
         return None
 

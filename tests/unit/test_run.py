@@ -45,7 +45,9 @@ def test_mlflow_is_passed_on_with_its_credentials_and_nothing_else_is() -> None:
     assert (found.network, found.messages) == (None, ())
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:5001", "localhost:5001", "[::1]:5001", "127.8.8.8", "me:pass@127.0.0.1:5001"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:5001", "localhost:5001", "[::1]:5001", "127.8.8.8", "me:pass@127.0.0.1:5001"]
+)
 def test_mlflow_on_loopback_needs_the_hosts_network(host: str) -> None:
     found = make(tracking_uri=f"http://{host}")
     assert found.network == "host"

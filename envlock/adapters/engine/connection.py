@@ -10,6 +10,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import requests
 from docker.auth import AuthConfig
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.tls import TLSConfig
@@ -69,12 +70,20 @@ class Connection:
 
     @contextmanager
     def fresh(self) -> Iterator[Any]:
-        """Give a client whose connections are not shared, and end them afterwards."""
+        """Give a client for one long answer; its connections end with the context.
+
+        The SDK leaves the connection open where such an answer is not read to its end, and closing it is what makes the
+        engine stop.
+        """
         with self.reported("connecting"):
             client = self._connect()
+        answers: list[requests.Response] = []
+        client.hooks["response"].append(lambda response, **_: answers.append(response))
         try:
             yield client
         finally:
+            for answer in answers:
+                answer.close()
             client.close()
 
     def close(self) -> None:
@@ -98,8 +107,9 @@ class Connection:
         # Credentials are looked up where one is needed, and given to that one request. An empty configuration would
         # make the SDK read one by itself, and send all that it finds with each build.
         client._auth_configs = AuthConfig({"auths": {"registry.invalid": {}}})  # noqa: SLF001 - see above
-        client.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
+        client.timeout = (CONNECT_SECONDS, CONNECT_SECONDS)
         answer = client.version(api_version=False)
+        client.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
         offered = str(answer.get("ApiVersion", "0"))
         if _numbers(offered) < OLDEST:
             raise EngineError(

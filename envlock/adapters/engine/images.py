@@ -9,7 +9,7 @@ import docker.errors
 
 from envlock.adapters.engine.connection import Connection
 from envlock.adapters.engine.failures import explanation
-from envlock.adapters.engine.transfers import refused_by_registry, transfer
+from envlock.adapters.engine.transfers import registry_refusal, transfer
 from envlock.errors import EngineError, InputError, UnknownImage
 from envlock.formats.reference import DEFAULT_REGISTRY, parse_reference
 from envlock.model.lock import Descriptor
@@ -53,10 +53,8 @@ def pull(connection: Connection, reference: str, *, platform: str, progress: Pro
     name = parse_reference(reference)
     title = f"Pulling {name}"
     login = connection.login(name.registry)
-    with connection.reported(title, also=lambda error: refused_by_registry(explanation(error), name, doing="pull")):
-        answers = connection.api.pull(
-            name.name, tag=name.target, platform=platform, stream=True, decode=True, auth_config=login
-        )
+    with connection.fresh() as api, connection.reported(title, also=registry_refusal(name, doing="pull")):
+        answers = api.pull(name.name, tag=name.target, platform=platform, stream=True, decode=True, auth_config=login)
         transfer(answers, name, doing="pull", title=title, active=("Downloading",), progress=progress)
     image = find(connection, str(name) if name.digest is None else f"{name.name}@{name.digest}")
     if image is None:
@@ -76,7 +74,7 @@ def distribution(connection: Connection, reference: str) -> Descriptor:
     name = parse_reference(reference)
     doing = f"asking the registry for {name}"
     login = connection.login(name.registry)
-    with connection.reported(doing, also=lambda error: refused_by_registry(explanation(error), name, doing="read")):
+    with connection.reported(doing, also=registry_refusal(name, doing="read")):
         found = connection.api.inspect_distribution(str(name), auth_config=login)["Descriptor"]
     return Descriptor(media_type=found["mediaType"], digest=found["digest"], size=int(found["size"]))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.failures import disk_full, explanation, is_disk_full
+from envlock.adapters.engine.failures import Translate, disk_full, explanation, is_disk_full
 from envlock.errors import EnvlockError, InputError, RegistryError, UnknownImage
 from envlock.formats.reference import Reference, parse_reference
 from envlock.formats.urls import scrub
@@ -40,8 +40,8 @@ def push(connection: Connection, reference: str, *, progress: Progress) -> str:
     name = parse_reference(reference)
     title = f"Pushing {name}"
     login = connection.login(name.registry)
-    with connection.reported(title, also=lambda error: refused_by_registry(explanation(error), name, doing="push")):
-        answers = connection.api.push(name.name, tag=name.target, stream=True, decode=True, auth_config=login)
+    with connection.fresh() as api, connection.reported(title, also=registry_refusal(name, doing="push")):
+        answers = api.push(name.name, tag=name.target, stream=True, decode=True, auth_config=login)
         last = transfer(answers, name, doing="push", title=title, active=("Pushing",), progress=progress)
     digest = last.get("Digest")
     if not digest:
@@ -78,6 +78,11 @@ def _advance(answer: Mapping[str, Any], done: dict[str, int], task: Task) -> Non
         task.advance(current - done.get(layer, 0))
         done[layer] = current
         task.note(layer)
+
+
+def registry_refusal(name: Reference, *, doing: str) -> Translate:
+    """Return the translation of what the engine answers while it talks to a registry for us."""
+    return lambda error: refused_by_registry(explanation(error), name, doing=doing)
 
 
 def refused_by_registry(words: str, name: Reference, *, doing: str) -> EnvlockError:
