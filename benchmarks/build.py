@@ -1,4 +1,4 @@
-"""Build time after one changed pin, and with nothing changed: envlock, a hand-written Dockerfile with pip, uv on BuildKit.
+"""Build time, with one pin changed and with nothing changed: envlock, a Dockerfile with pip, uv on BuildKit.
 
 The pin that changes is that of a tiny package made here, so that every run is new to every cache. pip and uv are
 given what their users would have: the same pins; for uv a warm cache mount. The classic builder's users have no cache

@@ -1,43 +1,42 @@
-"""Lock time for a fine-tuning list, side by side with what people use without envlock; every run with empty caches.
-
-    python -m benchmarks.lock [--runs 3] [--base envlock/base:py3.11] [--find-links FOLDER]
-
-``--find-links``: a folder with a torch wheel for the base (CPU, say); without one, torch comes from the default index.
-"""
+"""Lock time, side by side with what people use without envlock; every run with empty caches."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Way, command, compare
 from envlock.adapters.pip_configuration import read_pip_settings
 from envlock.adapters.resolvers.uv import find_uv
 
-REQUIREMENTS = ("accelerate", "datasets", "mlflow", "numpy", "peft", "scipy", "torch", "transformers")
+BASE = "127.0.0.1:5000/envlock/base:py3.11"
+PYTHON = "3.11"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--base", default="envlock/base:py3.11")
-    parser.add_argument("--python", default="3.11", help="the base's")
-    parser.add_argument("--find-links", type=Path)
-    options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="envlock-bench-") as folder:
-        ways = all_ways(Path(folder), options)
-        print(compare(f"Locking {', '.join(REQUIREMENTS)}", ways, runs=options.runs))
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is locked, and the folder of wheels beside the index, if there is one."""
+
+    packages: Sequence[str]
+    find_links: Path | None = None
 
 
-def all_ways(folder: Path, options: argparse.Namespace) -> list[Way]:
-    links = ["--find-links", str(options.find_links.absolute())] if options.find_links else []
+def main(folder: Path, wanted: Wanted, *, runs: int) -> str:
+    """Return the table."""
+    ways = all_ways(folder, wanted)
+    ways[0].run()  # once unmeasured: the engine has the base
+    count = (folder / "pip-tools" / "envlock.lock").read_text().count('"filename":') - 1  # and the installer
+    return compare(f"Lock, {count} packages, empty caches", ways, runs=runs)
+
+
+def all_ways(folder: Path, wanted: Wanted) -> list[Way]:
+    links = ["--find-links", str(wanted.find_links.absolute())] if wanted.find_links else []
     requirements = folder / "requirements.in"
-    requirements.write_text("".join(f"{one}\n" for one in REQUIREMENTS), encoding="utf-8")
+    requirements.write_text("".join(f"{one}\n" for one in wanted.packages), encoding="utf-8")
     output, env = str(folder / "requirements.txt"), clean_environment(folder)
 
     def empty() -> None:
@@ -47,7 +46,7 @@ def all_ways(folder: Path, options: argparse.Namespace) -> list[Way]:
 
     def envlock(resolver: str) -> Way:
         project = folder / resolver
-        write_spec(project, resolver, options)
+        write_spec(project, resolver, wanted)
 
         def run() -> None:
             command([sys.executable, "-m", "envlock", "lock"], cwd=project, env=env)
@@ -66,7 +65,7 @@ def all_ways(folder: Path, options: argparse.Namespace) -> list[Way]:
         "--generate-hashes",
         "--no-config",
         "--python-version",
-        options.python,
+        PYTHON,
     ]
     return [
         envlock("pip-tools"),
@@ -76,12 +75,12 @@ def all_ways(folder: Path, options: argparse.Namespace) -> list[Way]:
     ]
 
 
-def write_spec(project: Path, resolver: str, options: argparse.Namespace) -> None:
+def write_spec(project: Path, resolver: str, wanted: Wanted) -> None:
     project.mkdir()
-    lines = ["name: bench", f"base: {options.base}", f'python: "{options.python}"', "pip:"]
-    lines += [f"  packages: [{', '.join(REQUIREMENTS)}]", f"  resolver: {resolver}"]
-    if options.find_links:
-        (project / "wheels").symlink_to(options.find_links.absolute())
+    lines = ["name: bench", f"base: {BASE}", f'python: "{PYTHON}"', "pip:"]
+    lines += [f"  packages: [{', '.join(wanted.packages)}]", f"  resolver: {resolver}"]
+    if wanted.find_links:
+        (project / "wheels").symlink_to(wanted.find_links.absolute())
         lines += ["  find_links: {local: wheels}"]
     (project / "envlock.yaml").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
@@ -96,7 +95,3 @@ def clean_environment(folder: Path) -> dict[str, str]:
     caches = ("PIP_CACHE_DIR", "PIP_TOOLS_CACHE_DIR", "UV_CACHE_DIR", "ENVLOCK_CACHE_DIR")
     found["PYTHONPATH"] = str(Path(__file__).parents[1])  # this checkout, installed or not
     return found | {name: str(folder / "cache" / name.lower()) for name in caches}
-
-
-if __name__ == "__main__":
-    main()

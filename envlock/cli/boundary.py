@@ -36,7 +36,7 @@ class Boundary(TyperGroup):
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort, TyperException):
             raise  # the command-line parser's own, which it reports itself
-        except Exception as error:
+        except Exception:  # noqa: BLE001 - the last one: whatever comes here is a bug, and is to say so
             traceback.print_exc()
             print("envlock: this is a bug in envlock; please report it with the lines above", file=sys.stderr)
             raise typer.Exit(BUG) from None

@@ -61,7 +61,8 @@ def lock(
 
 def lock_now(requested: Requested, previous: Lock | None, upgrade: Upgrade, *, world: World, spec: Path) -> Lock:
     """Resolve with this machine's world (``build`` does, too, where there is no lock)."""
-    return resolve(requested, previous=previous, upgrade=upgrade, sources=world.sources(requested, spec.resolve().parent))
+    sources = world.sources(requested, spec.resolve().parent)
+    return resolve(requested, previous=previous, upgrade=upgrade, sources=sources)
 
 
 def stale(lock_file: Path, found: tuple[str, ...]) -> StaleLock:

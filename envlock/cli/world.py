@@ -162,7 +162,7 @@ def _mirrors(text: str) -> dict[str, str]:
         if not (equals and "://" in prefix and "://" in mirror):
             raise UsageError(
                 "ENVLOCK_APT_MIRROR is not understood",
-                hint="write http://archive.example.org/debian=https://mirror.example.org/debian, with spaces between several",
+                hint="write http://archive.example.org/debian=https://mirror.example.org/debian, several with spaces",
             )
         mirrors[prefix] = mirror
     return mirrors

@@ -1,4 +1,4 @@
-"""What goes wrong: a clear message, the right exit code, nothing half-written. Through the command line, on the real engine."""
+"""What goes wrong, on the real engine: a clear message, the right exit code, nothing half-written."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def test_over_a_context(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a program named ssh on the PATH that runs the remote command here; return the file of its arguments."""
     docker = shutil.which("docker")
     assert docker, "the ssh tests need Docker's own client, as the far side of ssh does"
@@ -112,7 +111,7 @@ exec {docker} system dial-stdio
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    yield log
+    return log
 
 
 def test_over_ssh(ssh: Path) -> None:
@@ -126,7 +125,7 @@ def test_what_ssh_says_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     program.write_text("#!/bin/sh\necho 'me@far.example.org: Permission denied (publickey).' >&2\nexit 255\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(EngineError, match="Permission denied .publickey."):
+    with pytest.raises(EngineError, match=r"Permission denied \(publickey\)"):
         DockerEngine({"DOCKER_HOST": "ssh://me@far.example.org"}).info()
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(EngineError, match="no ssh program"):
@@ -217,8 +216,8 @@ def test_connection_that_breaks_in_a_program() -> None:
     with forwarder() as line:
         engine = DockerEngine({"DOCKER_HOST": line.url})
         began = time.monotonic()
+        threading.Timer(3, line.close).start()
         with pytest.raises(EngineError) as caught, engine.container(BASE) as container:
-            threading.Timer(1, line.close).start()
             container.run(["sleep", "60"])
         engine.close()
     assert time.monotonic() - began < 30

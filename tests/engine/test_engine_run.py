@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,8 @@ def test_password_is_on_no_process_list(engine: DockerEngine) -> None:
     def look(data: bytes, _: bool) -> None:
         out.append(data)
         for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
+            with suppress(OSError):  # it may have ended meanwhile
                 assert b"hunter22hunter22" not in process.read_bytes()
-            except OSError:
-                pass  # ended meanwhile
 
     code = "import os, time; print(len(os.environ['MLFLOW_TRACKING_PASSWORD']), flush=True); time.sleep(1)"
     env = {"MLFLOW_TRACKING_PASSWORD": "hunter22" * 2}
@@ -116,10 +115,22 @@ from envlock.adapters.engine import DockerEngine
 DockerEngine(os.environ).run({image!r}, ["python3", "-c", {code!r}], env={{}}, volumes={{}}, network=None, gpus=False,
                              on_output=lambda data, _: os.write(1, data))
 """
-SAVES = "import time\ntry:\n    print('up', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(1); print('saved')"
-IGNORES = (
-    "import signal, time\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\nprint('up', flush=True); time.sleep(60)"
-)
+SAVES = """
+import time
+try:
+    print('up', flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    print('saved')
+"""
+IGNORES = """
+import signal, time
+for each in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(each, signal.SIG_IGN)
+print('up', flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize(("code", "last"), [(SAVES, "saved"), (IGNORES, "")], ids=["saves", "ignores"])

@@ -181,7 +181,7 @@ def test_no_setting_of_pip_leaks_into_the_result(locking, engine, monkeypatch, t
     evil = {
         "PIP_INDEX_URL": "http://127.0.0.1:1/simple",
         "PIP_EXTRA_INDEX_URL": "http://127.0.0.1:1/simple",
-        "PIP_FIND_LINKS": "/opt/wheels",
+        "PIP_FIND_LINKS": "/srv/wheels",
         "PIP_NO_BINARY": ":all:",
         "PIP_PRE": "1",
         "PIP_CONSTRAINT": "/nonexistent",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import subprocess
 import tarfile
 from collections.abc import Callable
 
@@ -37,13 +38,14 @@ def containers_with(docker: Docker, word: str) -> list[str]:
 
 
 def images_with(docker: Docker, word: str) -> list[str]:
-    """Return all images, also those without a name, that a step with this word made."""
+    """Return all images newer than the base, also those without a name, that a step with this word made."""
     found = []
-    for image in sorted(set(docker("images", "--all", "--quiet", "--no-trunc").split())):
+    newer = docker("images", "--all", "--quiet", "--no-trunc", "--filter", f"since={BASE}").split()
+    for image in sorted(set(newer)):
         try:
-            newest = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image).splitlines()
-        except Exception:  # noqa: BLE001 - somebody else's, gone meanwhile
-            continue
-        if any(word in line for line in newest):
+            steps = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
+        except subprocess.CalledProcessError:
+            continue  # somebody else's, gone meanwhile
+        if word in steps:
             found.append(image)
     return found

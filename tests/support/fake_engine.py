@@ -1,4 +1,7 @@
-"""An engine in memory that behaves: images, names, containers with scripted programs, builds. See ``test_engine_contract``."""
+"""An engine in memory that behaves: images, names, containers with scripted programs, builds.
+
+``tests/engine/test_engine_contract.py`` holds it against the real one.
+"""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def agent_process(
         stderr=subprocess.PIPE,
         bufsize=0,
     )
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
     output = os.fdopen(os.dup(process.stdout.fileno()), "rb")
     gateway = Gateway(handler, receive=output.read, send=process.stdin.write)
     gateway.start()

@@ -76,47 +76,67 @@ class FakeRegistry:
         return {**found, "platform": platform}
 
 
+class Server(ThreadingHTTPServer):
+    """The server of one fake registry."""
+
+    daemon_threads = True
+
+    def __init__(self, registry: FakeRegistry) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.registry = registry
+        registry.port = self.server_port
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that hang up."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.remember()
+        self.answer(self.server.registry.misbehave(self) or self.usual())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.remember(body=body.decode())
+        self.answer(self.server.registry.misbehave(self) or (404, {}, b""))
+
+    def remember(self, **more: str) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.registry.asked.append((self.path, headers | more))
+
+    def usual(self) -> Answer:
+        found = self.server.registry.content.get(self.path)
+        if found is None:
+            return 404, {}, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'
+        kind, content = found
+        return 200, {"Content-Type": kind, "Docker-Content-Digest": digest_of(content)}, content
+
+    def answer(self, answer: Answer) -> None:
+        status, headers, content = answer
+        if status == 0:  # hang up
+            self.close_connection = True
+            return
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+        if "Content-Length" in headers:  # another one than the content's
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def fake_registry() -> Iterator[FakeRegistry]:
     registry = FakeRegistry()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            registry.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            self.answer(registry.misbehave(self) or self.usual())
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            registry.asked.append((self.path, {"body": body.decode()}))
-            self.answer(registry.misbehave(self) or (404, {}, b""))
-
-        def usual(self) -> Answer:
-            if self.path not in registry.content:
-                return 404, {}, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'
-            kind, content = registry.content[self.path]
-            return 200, {"Content-Type": kind, "Docker-Content-Digest": digest_of(content)}, content
-
-        def answer(self, answer: Answer) -> None:
-            status, headers, content = answer
-            if status == 0:  # hang up
-                self.close_connection = True
-                return
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-            if "Content-Length" in headers:
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    registry.port = server.server_port
+    server = Server(registry)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

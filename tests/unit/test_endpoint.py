@@ -77,7 +77,7 @@ def test_unknown_context_and_broken_configuration_are_refused(tmp_path: Path) ->
     with pytest.raises(UsageError, match="'nope'"):
         find_endpoint({**environment, "DOCKER_CONTEXT": "nope"})
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UsageError, match="config.json"):
+    with pytest.raises(UsageError, match=r"config\.json"):
         find_endpoint(environment)
 
 

@@ -146,16 +146,12 @@ def test_engine_that_cannot_be_talked_to(cause: Exception, message: str, hint: s
 
 
 def test_cause_is_not_what_somebody_else_was_handling() -> None:
-    try:
-        try:
-            raise PermissionError(13, "of another file")
-        except PermissionError as other:
-            raise RegistryError("earlier trouble") from other
-    except RegistryError:
-        try:
-            raise ConnectionResetError(104, "reset")  # noqa: TRY301
-        except ConnectionResetError as error:
-            assert "broke" in unreachable(error, HERE, doing="testing").message
+    """A caller may ask the engine while it handles another error: that one is the context of ours."""
+    earlier = RegistryError("earlier trouble")
+    earlier.__context__ = PermissionError(13, "of another file")
+    error = ConnectionResetError(104, "reset")
+    error.__context__ = earlier
+    assert "broke" in unreachable(error, HERE, doing="testing").message
 
 
 def api_error(words: str, status: int = 500) -> docker.errors.APIError:

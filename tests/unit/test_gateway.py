@@ -127,9 +127,12 @@ def test_one_connection_serves_many_requests(serve: Serve) -> None:
 
 
 def test_many_clients_at_once(serve: Serve) -> None:
-    with serve(lambda request: GatewayResponse(body=iter([request.path.encode() * 20_000]))) as served:
-        with ThreadPoolExecutor(24) as pool:
-            bodies = list(pool.map(lambda n: ask(served, f"/{n:03}")[2], range(120)))
+    repeat = 20_000
+    with (
+        serve(lambda request: GatewayResponse(body=iter([request.path.encode() * repeat]))) as served,
+        ThreadPoolExecutor(24) as pool,
+    ):
+        bodies = list(pool.map(lambda n: ask(served, f"/{n:03}")[2], range(120)))
     assert bodies == [b"/%03d" % n * 20_000 for n in range(120)]
 
 
@@ -169,9 +172,9 @@ def test_body_that_breaks_off_never_looks_whole(serve: Serve, headers: dict[str,
 
 
 def test_body_shorter_than_announced_never_looks_whole(serve: Serve) -> None:
-    with serve(lambda _: GatewayResponse(headers={"Content-Length": "100"}, body=[b"x"])) as served:
-        with pytest.raises(http.client.IncompleteRead):
-            ask(served, "/")
+    short = GatewayResponse(headers={"Content-Length": "100"}, body=[b"x"])
+    with serve(lambda _: short) as served, pytest.raises(http.client.IncompleteRead):
+        ask(served, "/")
 
 
 class Endless:

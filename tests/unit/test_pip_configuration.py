@@ -50,8 +50,8 @@ def test_install_wins_over_global_and_underscores_are_dashes(tmp_path):
 
 
 def test_what_would_change_results_is_left_alone(tmp_path):
-    user = "[global]\nextra-index-url = https://evil.example.org\nfind-links = /opt/wheels\npre = true\n"
-    environ = {"PIP_EXTRA_INDEX_URL": "https://evil.example.org", "PIP_FIND_LINKS": "/opt/wheels", "PIP_PRE": "1"}
+    user = "[global]\nextra-index-url = https://evil.example.org\nfind-links = /srv/wheels\npre = true\n"
+    environ = {"PIP_EXTRA_INDEX_URL": "https://evil.example.org", "PIP_FIND_LINKS": "/srv/wheels", "PIP_PRE": "1"}
     assert read(tmp_path, environ, user=user) == read(tmp_path / "other")
 
 

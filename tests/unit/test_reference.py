@@ -38,7 +38,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("docker.io/a.b/c", "docker.io", "a.b/c", None, None, "docker.io/a.b/c"),
     ],
 )
-def test_parts(text: str, registry: str, path: str, tag: str | None, digest: str | None, name: str) -> None:
+def test_parts(text: str, registry: str, path: str, tag: str | None, digest: str | None, name: str) -> None:  # noqa: PLR0917
     reference = parse_reference(text)
     assert reference == Reference(registry=registry, path=path, tag=tag, digest=digest)
     assert reference.name == name
@@ -66,8 +66,6 @@ def test_parts(text: str, registry: str, path: str, tag: str | None, digest: str
         "a___b",
         "a:-x",
         "a:" + "x" * 129,
-    ]
-    + [
         "a@sha256:12",
         "a@md5:" + "0" * 32,
         "a@" + DIGEST.upper(),
