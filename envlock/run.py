@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from envlock.errors import UnknownImage, UsageError
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import parse_reference
 from envlock.formats.urls import without_credentials
 from envlock.ports import Engine
@@ -60,6 +60,7 @@ def given(
     volumes: Sequence[str],
     environ: Mapping[str, str],
     cwd: Path,
+    engine_is_here: bool = True,
 ) -> Given:
     """Work out environment, volumes and network; ``env`` holds K=V or K (then its value is ours), ``volumes`` H:C.
 
@@ -69,7 +70,12 @@ def given(
     messages = []
     if tracking_uri and _is_remote(tracking_uri):
         variables["MLFLOW_TRACKING_URI"] = tracking_uri
-        if network is None and _is_loopback(tracking_uri):
+        if network is None and is_loopback(urlsplit(tracking_uri).hostname or ""):
+            if not engine_is_here:
+                raise UsageError(
+                    f"MLflow is at {without_credentials(tracking_uri)}, on this machine, and the engine is on another",
+                    hint="set MLFLOW_TRACKING_URI to an address that the engine's machine can reach",
+                )
             network = "host"
             messages.append(
                 f"MLflow is at {without_credentials(tracking_uri)}, on this machine's loopback: using host networking"
@@ -90,16 +96,6 @@ def given(
 def _is_remote(uri: str) -> bool:
     """Return whether a tracking URI means the same in a container: a server, or a service known by name."""
     return urlsplit(uri).scheme in ("http", "https", "databricks", "databricks-uc", "uc") or ":" not in uri
-
-
-def _is_loopback(uri: str) -> bool:
-    host = urlsplit(uri).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _variables(entries: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from envlock import run as runs
+from envlock.adapters.engine.endpoint import find_endpoint
 from envlock.cli.files import LOCK, read_lock
 from envlock.cli.lock import LockOption
 from envlock.cli.tracking import destination_of
@@ -60,6 +61,7 @@ def run(
         volumes=volume or (),
         environ=world.environ,
         cwd=world.cwd,
+        engine_is_here=find_endpoint(world.environ).is_here,
     )
     if lock is not None:
         reference = runs.image_of(lock.image.repository, fingerprint(lock), engine=world.engine)

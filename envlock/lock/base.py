@@ -39,8 +39,8 @@ def pin_base(spec: Spec, *, locked: Base | None, engine: Engine, registry: Regis
     local = engine.find(spec.base)
     if local is not None and _is_local(local, reference):
         progress.message(
-            f"base {spec.base} is in no registry: pinned by its image ID, for engines that have it (push it to pin it for"
-            " all)"
+            f"base {spec.base} is in no registry: pinned by its image ID, for engines that have it (push it to pin it"
+            " for all)"
         )
         return _local_base(spec, local)
     with progress.task(f"Resolving {spec.base}"):

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,7 @@ DockerEngine(os.environ).run({image!r}, ["python3", "-c", {code!r}], env={{}}, v
                              on_output=lambda data, _: os.write(1, data))
 """
 SAVES = """
+import threading
 import time
 try:
     print('up', flush=True)
@@ -153,3 +156,83 @@ def test_interruption_gives_a_moment_and_then_ends_it(docker: Docker, code: str,
     finally:
         process.kill()
         process.communicate()
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def envlock(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "envlock", "run", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+    )
+
+
+def test_command_passes_output_and_exit_code_through(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("seen")
+    tmp_path.chmod(0o755)
+    code = "import os, sys; print(os.environ['A'], os.environ['B'], open('/data/file').read()); sys.exit('--late')"
+    done = envlock(
+        *(
+            "--image",
+            BASE,
+            "--env",
+            "A=1",
+            "-e",
+            "B",
+            "--volume",
+            f"{tmp_path}:/data",
+            "--",
+            "python3",
+            "-c",
+            code,
+            "--x",
+        ),
+        B="two words",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "1 two words seen\n", "--late\n")
+
+
+def test_command_reaches_mlflow_on_this_machines_loopback() -> None:
+    asked: list[str] = []
+
+    class Tracking(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    code = (
+        "import os, urllib.request as r; "
+        "names = ['MLFLOW_TRACKING_URI', 'MLFLOW_RUN_ID', 'MLFLOW_TRACKING_TOKEN']; "
+        "r.urlopen('{}/{}{}'.format(*map(os.environ.get, names)))"
+    )
+    with HTTPServer(("127.0.0.1", 0), Tracking) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        done = envlock(
+            *("--image", BASE, "--run-id", "abc", "--", "python3", "-c", code),
+            MLFLOW_TRACKING_URI=f"http://127.0.0.1:{server.server_port}",
+            MLFLOW_TRACKING_TOKEN="t0ken",
+        )
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    assert asked == ["/abct0ken"]
+    assert "host networking" in done.stderr
+    assert "t0ken" not in done.stderr
+
+
+def test_command_for_an_image_that_is_not_there() -> None:
+    done = envlock("--image", "envlock-test/none:1", "--", "true")
+    assert done.returncode == 2
+    assert "no image" in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -91,3 +91,18 @@ def test_unknown_context_and_broken_configuration_are_refused(tmp_path: Path) ->
 )
 def test_ssh_arguments(url: str, arguments: list[str]) -> None:
     assert command_for(url) == [*arguments, "docker", "system", "dial-stdio"]
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("unix:///x", True),
+        ("tcp://127.0.0.1:2375", True),
+        ("tcp://localhost:2375", True),
+        ("tcp://h.example.org:2375", False),
+        ("ssh://localhost", True),
+        ("ssh://me@h.example.org", False),
+    ],
+)
+def test_whether_the_engine_shares_our_loopback(host: str, here: bool) -> None:
+    assert find_endpoint({"DOCKER_HOST": host}).is_here is here

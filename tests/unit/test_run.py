@@ -56,6 +56,13 @@ def test_mlflow_on_loopback_needs_the_hosts_network(host: str) -> None:
     assert "pass@" not in found.messages[0]
 
 
+def test_mlflow_on_loopback_is_out_of_reach_for_an_engine_elsewhere() -> None:
+    with pytest.raises(UsageError, match="on another") as caught:
+        make(tracking_uri="http://127.0.0.1:5001", engine_is_here=False)
+    assert caught.value.hint
+    assert make(tracking_uri="https://mlflow.example.org", engine_is_here=False).network is None
+
+
 def test_network_that_the_user_chose_stays() -> None:
     assert make(tracking_uri="http://127.0.0.1:5001", network="mine").network == "mine"
 

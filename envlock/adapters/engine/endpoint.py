@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from envlock.adapters.docker_login import config_folder
 from envlock.errors import UsageError
+from envlock.formats.hosts import is_loopback
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 SCHEMES = ("unix", "tcp", "http", "https", "ssh", "npipe")
@@ -33,6 +34,11 @@ class Endpoint:
     def scheme(self) -> str:
         """Return the kind of address."""
         return self.host.partition("://")[0]
+
+    @property
+    def is_here(self) -> bool:
+        """Return whether the engine shares this machine's loopback, as far as its address says."""
+        return self.scheme in ("unix", "npipe") or is_loopback(urlsplit(self.host).hostname or "")
 
 
 def find_endpoint(environment: Mapping[str, str]) -> Endpoint:

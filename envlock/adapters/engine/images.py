@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker.errors
 
@@ -11,6 +12,7 @@ from envlock.adapters.engine.connection import Connection
 from envlock.adapters.engine.failures import explanation
 from envlock.adapters.engine.transfers import registry_refusal, transfer
 from envlock.errors import EngineError, InputError, UnknownImage
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import DEFAULT_REGISTRY, parse_reference
 from envlock.model.lock import Descriptor
 from envlock.ports import EngineImage, EngineInfo, Progress
@@ -29,13 +31,15 @@ def info(connection: Connection) -> EngineInfo:
         version=str(version.get("Version", "")),
         platform=f"{version.get('Os', 'linux')}/{version.get('Arch', '')}",
         storage=" / ".join(storage),
-        mirrors=_mirrors(about.get("RegistryConfig") or {}),
+        mirrors=_mirrors(about.get("RegistryConfig") or {}, here=connection.endpoint.is_here),
     )
 
 
-def _mirrors(registries: Mapping[str, Any]) -> tuple[str, ...]:
+def _mirrors(registries: Mapping[str, Any], *, here: bool) -> tuple[str, ...]:
+    """Return the mirrors; those on the loopback of an engine that is elsewhere are not what we would find on ours."""
     hub = (registries.get("IndexConfigs") or {}).get(DEFAULT_REGISTRY) or {}
-    return tuple(dict.fromkeys(str(url) for url in [*(registries.get("Mirrors") or ()), *(hub.get("Mirrors") or ())]))
+    urls = dict.fromkeys(str(url) for url in [*(registries.get("Mirrors") or ()), *(hub.get("Mirrors") or ())])
+    return tuple(url for url in urls if here or not is_loopback(urlsplit(url).hostname or ""))
 
 
 def find(connection: Connection, reference: str) -> EngineImage | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib3.exceptions import NewConnectionError
 from envlock.adapters.docker_login import Credentials, Login
 from envlock.adapters.registry.manifests import read_json
 from envlock.errors import RegistryError, UnknownImage
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import DEFAULT_REGISTRY
 from envlock.formats.urls import scrub
 
@@ -34,16 +34,6 @@ class Blob:
     content: bytes
     content_type: str
     digest: str
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Client:

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from envlock.adapters.docker_login import Credentials
 from envlock.adapters.registry import manifests
-from envlock.adapters.registry.client import Blob, Client, is_loopback
+from envlock.adapters.registry.client import Blob, Client
 from envlock.errors import InputError, RegistryError
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from envlock.ports import Manifest
 
