@@ -35,14 +35,14 @@ lint: $(READY) ## ruff, mypy, import contracts, hadolint, shellcheck
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache
 	@$(VENV)/bin/hadolint Dockerfile.base
-	@$(VENV)/bin/shellcheck .ci/* examples/demo
+	@$(VENV)/bin/shellcheck -x .ci/bases .ci/engine .ci/run .ci/test .ci/venv examples/demo
 
 format: $(READY) ## write the code as ruff would
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format --quiet .
 
 docs: $(READY) ## write what is generated: the schema, and the reference tables in README.md
-	@$(PYTHON) tests/generate.py
+	@$(PYTHON) .ci/reference
 
 bench: $(READY) engine ## measure against what one would do instead, side by side
 	@$(PYTHON) -m benchmarks

@@ -54,7 +54,7 @@ def _table(title: str, results: Sequence[Result]) -> str:
     own = results[0].median
     rows = [
         f"| {result.name} | {min(result.seconds):.2f} | {result.median:.2f} | {max(result.seconds):.2f} | "
-        f"{result.median / own:.1f} × |"
+        f"{result.median / own:.1f}x |"
         for result in results
     ]
     runs = len(results[0].seconds)

@@ -154,10 +154,12 @@ def have_base(plan: Plan, *, engine: Engine, progress: Progress) -> str | None:
 
 
 def _verify(image_id: str, plan: Plan, workshop: Workshop) -> Installed:
-    with workshop.progress.task("Checking what is installed in the image"):
+    with (
+        workshop.progress.task("Checking what is installed in the image"),
         # The container's own helper runs with the base's Python: the environment's may be what is broken.
-        with workshop.engine.container(image_id, python=plan.base.python.executable) as container:
-            installed = _inspect(container)
+        workshop.engine.container(image_id, python=plan.base.python.executable) as container,
+    ):
+        installed = _inspect(container)
     found = differences(installed, plan.lock)
     if found:
         raise BuildFailed(

@@ -87,7 +87,11 @@ def _seeds(seeds: Seeds) -> dict[str, str]:
 
 
 def _labels(lock: Lock, project: Project, fingerprint: str) -> Mapping[str, str]:
-    """Return the labels (OCI image spec, annotations); those of which nothing is known are left out."""
+    """Return the labels (OCI image spec, annotations).
+
+    What git does not say is empty rather than left out: an image inherits its base's labels, and the base's commit and
+    version are not this image's.
+    """
     taken = sorted(
         name for name in lock.image.labels if name in RESERVED_LABELS or name.startswith(RESERVED_LABEL_PREFIX)
     )
@@ -98,15 +102,15 @@ def _labels(lock: Lock, project: Project, fingerprint: str) -> Mapping[str, str]
     known = {
         f"{_OCI}title": lock.name,
         f"{_OCI}created": datetime.fromtimestamp(project.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        f"{_OCI}revision": project.revision,
-        f"{_OCI}version": project.version,
-        f"{_OCI}source": project.source,
+        f"{_OCI}revision": project.revision or "",
+        f"{_OCI}version": project.version or "",
+        f"{_OCI}source": project.source or "",
         f"{_OCI}base.name": lock.base.reference,
         f"{_OCI}base.digest": lock.base.manifest_digest or lock.base.image_id,
         FINGERPRINT_LABEL: fingerprint,
         PROJECT_LABEL: project_digest(project),
     }
-    return {name: value for name, value in known.items() if value} | dict(sorted(lock.image.labels.items()))
+    return known | dict(sorted(lock.image.labels.items()))
 
 
 def project_digest(project: Project) -> str:

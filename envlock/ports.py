@@ -339,7 +339,7 @@ class Resolver(Protocol):
         target: BasePython,
         on_line: Callable[[str], None],
     ) -> Resolution:
-        """Resolve for ``target`` against the index that ``handler`` serves at ``/simple/`` (already open in ``container``).
+        """Resolve for ``target`` against the index that ``handler`` serves at ``/simple/``, open in ``container`` too.
 
         ``preferred`` pins stay where nothing else forces them. Raises ``Unresolvable`` with the resolver's own
         explanation, shortened.

@@ -95,7 +95,9 @@ class ArtifactStore:
                 if any(done.done() and done.exception() for done in downloads) or not all(d.done() for d in downloads):
                     stop.set()
                     pool.shutdown(wait=True, cancel_futures=True)
-            failed = [done.exception() for done in downloads if done.done() and not done.cancelled() and done.exception()]
+            failed = [
+                done.exception() for done in downloads if done.done() and not done.cancelled() and done.exception()
+            ]
             for error in failed:
                 if error is not None and not isinstance(error, _Stopped):
                     raise error

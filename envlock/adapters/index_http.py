@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.util.ssl_ import create_urllib3_context
 
 from envlock import __version__
-from envlock.adapters.credentials import Credentials
+from envlock.adapters.credentials import Credentials, split_credentials
 from envlock.adapters.pip_configuration import PipSettings
-from envlock.errors import IndexFailed
+from envlock.errors import IndexFailed, InputError
 from envlock.formats.urls import scrub
 
 TRIES = 6  # pip's own default: the first one and five more
 _WORTH_ANOTHER_TRY = (429, 500, 502, 503, 504, 520, 527)
 _LONGEST_WAIT = 30.0  # seconds, whatever Retry-After says
+_REDIRECTS = 10
 _BLOCK = 256 * 1024  # bytes
+_CONNECTIONS = 32  # kept open to one host; more threads than that never ask at once
 _BROKEN = (
     requests.ConnectionError,  # its subclasses are connect timeouts and TLS failures, too
     requests.Timeout,
@@ -36,8 +43,52 @@ _BROKEN = (
 )
 
 
+class _Adapter(HTTPAdapter):
+    """Connections with one TLS context for all: reading a bundle of certificates takes longer than many a request."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=_CONNECTIONS)
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: Any = None
+    ) -> tuple[Any, Any]:
+        """Give connections the context in the place of file names."""
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {"ssl_context": self._context} if host["scheme"] == "https" else {}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave it to the context."""
+
+
+def tls_context(settings: PipSettings, *, trusted: bool) -> ssl.SSLContext:
+    """Return how servers are known; ``trusted`` is for hosts that the user trusts whoever they are.
+
+    Raises ``InputError`` where a file that pip's configuration names cannot be used.
+    """
+    context = create_urllib3_context()
+    bundle = Path(settings.ca_bundle or DEFAULT_CA_BUNDLE_PATH)
+    try:
+        if trusted:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif bundle.is_dir():
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+        if settings.client_cert:
+            context.load_cert_chain(settings.client_cert)
+    except OSError as error:  # ssl.SSLError is one
+        named = " or ".join(filter(None, [str(bundle), settings.client_cert]))
+        raise InputError(
+            f"the certificates {named} cannot be used: {error}",
+            hint="it is named by PIP_CERT, PIP_CLIENT_CERT, REQUESTS_CA_BUNDLE, SSL_CERT_FILE or pip's configuration",
+        ) from error
+    return context
+
+
 class IndexHttp:
-    """One per process; threads have a session each, and connections are kept open."""
+    """One per process; any number of threads may ask at once, and connections are kept open."""
 
     def __init__(
         self, settings: PipSettings, *, credentials: Credentials, environ: Mapping[str, str], pause: float = 0.5
@@ -47,6 +98,7 @@ class IndexHttp:
         self._proxies = _proxies(settings, environ)
         self._no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
         self._pause = pause  # seconds before the second try; doubles with each
+        self._adapters = {trusted: _Adapter(tls_context(settings, trusted=trusted)) for trusted in (False, True)}
         self._local = threading.local()
         if settings.trusted_hosts:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -64,7 +116,7 @@ class IndexHttp:
     def read(
         self, url: str, *, headers: Mapping[str, str] | None = None, only: HTTPStatus | None = None
     ) -> Iterator[tuple[requests.Response, bytes]]:
-        """Give an answer with its whole body (``only``: of this status; else b""), however often the connection drops."""
+        """Give an answer with its whole body (``only``: of this status, else b""); it may drop half-way a few times."""
         for attempt in range(TRIES):
             with self.get(url, headers=headers) as response:
                 try:
@@ -106,7 +158,7 @@ class IndexHttp:
         """Return a text without any credential in it."""
         return scrub(text, secrets=self.credentials.secrets())
 
-    def _blocks(self, url: str, response: requests.Response) -> Iterator[bytes]:
+    def _blocks(self, url: str, response: requests.Response) -> Generator[bytes, None, None]:
         done, attempt = 0, 0
         etag = response.headers.get("ETag")
         total = response.headers.get("Content-Length")
@@ -159,38 +211,50 @@ class IndexHttp:
         raise AssertionError("unreachable")
 
     def _send(self, url: str, headers: dict[str, str]) -> requests.Response:
-        login = self.credentials.login(url)
-        response = self._ask(url, headers, login)
-        if response.status_code == HTTPStatus.UNAUTHORIZED and (other := self.credentials.refused(response.url)):
+        """Follow redirects by hand: each host is judged, and given credentials, for itself."""
+        start = url
+        for _ in range(_REDIRECTS):
+            response = self._authorized(url, headers)
+            if not response.is_redirect:
+                return response
             response.close()
-            response = self._ask(response.url if response.history else url, headers, other)
+            url = split_credentials(urljoin(url, response.headers["Location"]))[0]
+            self._refuse_plain(url)
+        raise IndexFailed(f"{self.clean(start)} is redirected more than {_REDIRECTS} times")
+
+    def _authorized(self, url: str, headers: dict[str, str]) -> requests.Response:
+        response = self._ask(url, headers, self.credentials.login(url))
+        if response.status_code == HTTPStatus.UNAUTHORIZED and (other := self.credentials.refused(url)):
+            response.close()
+            response = self._ask(url, headers, other)
         return response
 
     def _ask(self, url: str, headers: dict[str, str], login: tuple[str, str] | None) -> requests.Response:
-        # requests takes the header away where a redirect leads to another host
         auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None
         host = urlsplit(url).hostname or ""
-        bypass = urllib.request.proxy_bypass_environment(host, {"no": self._no_proxy}) or _is_loopback(host)
-        return self._session().get(
+        bypass = _is_loopback(host) or urllib.request.proxy_bypass_environment(  # type: ignore[attr-defined]
+            host, {"no": self._no_proxy}
+        )
+        return self._session(trusted=self._trusted(url)).get(
             url,
             headers=headers,
             auth=auth,
             stream=True,
+            allow_redirects=False,
             timeout=self._settings.timeout,
             proxies={} if bypass else self._proxies,
-            verify=False if self._trusted(url) else self._settings.ca_bundle or True,
-            cert=self._settings.client_cert,
         )
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
+    def _session(self, *, trusted: bool) -> requests.Session:
+        """Return this thread's session; the connections behind it are everybody's."""
+        sessions: dict[bool, requests.Session] = self._local.__dict__.setdefault("sessions", {})
+        if trusted not in sessions:
+            session = sessions[trusted] = requests.Session()
             session.trust_env = False  # what is to be taken from the environment was given to us
             session.headers["User-Agent"] = f"envlock/{__version__}"
-            session.mount("https://", HTTPAdapter(pool_maxsize=4))
-            self._local.session = session
-        return session
+            session.mount("https://", self._adapters[trusted])
+            session.mount("http://", self._adapters[trusted])
+        return sessions[trusted]
 
     def _trusted(self, url: str) -> bool:
         parts = urlsplit(url)
@@ -210,7 +274,7 @@ class IndexHttp:
             return
         host = urlsplit(url).hostname
         if isinstance(error, requests.exceptions.SSLError):
-            hint = "behind a proxy with a certificate of its own, name the bundle in PIP_CERT or 'pip config set global.cert'"
+            hint = "behind a proxy with a certificate of its own, name its bundle: PIP_CERT, or cert in pip's settings"
             raise IndexFailed(f"{self.clean(url)}: {host} has no certificate that is known here", hint=hint) from None
         reason = "did not answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
         raise IndexFailed(

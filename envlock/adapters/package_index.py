@@ -11,7 +11,6 @@ package of a company's own name in from elsewhere (dependency confusion):
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 import threading
@@ -39,8 +38,8 @@ _BLOCK = 1024 * 1024  # bytes
 class PackageIndexes:
     """Implements ``ports.PackageIndex``.
 
-    ``default_url`` may hold credentials, as pip's index-url may; so may the URL of a source. ``root`` is the folder that find-links paths are relative
-    to; ``cache`` a folder for METADATA by wheel hash, or None.
+    ``default_url`` may hold credentials, as pip's index-url may. ``root`` is the folder that find-links paths are
+    relative to; ``cache`` a folder for METADATA by wheel hash, or None.
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class PackageIndexes:
             self._http.check(response, url)
         if file.metadata_sha256 and hashlib.sha256(content).hexdigest() != file.metadata_sha256:
             raise IndexFailed(
-                f"{self._named(file.source)}: the metadata of {file.filename} is not what its page says (sha256 differs)"
+                f"{self._named(file.source)}: the metadata of {file.filename} has not the sha256 that its page says"
             )
         return content
 
@@ -171,7 +170,11 @@ class PackageIndexes:
                 return []
             self._http.check(response, url)
             return self._parsed(
-                content, content_type=response.headers.get("Content-Type", ""), url=response.url, source=source, name=name
+                content,
+                content_type=response.headers.get("Content-Type", ""),
+                url=response.url,
+                source=source,
+                name=name,
             )
 
     def _parsed(self, content: bytes, *, content_type: str, url: str, source: str, name: str) -> list[IndexFile]:
@@ -179,6 +182,8 @@ class PackageIndexes:
             files = read_page(content, content_type=content_type, url=url, source=source, name=name)
         except BadPage as error:
             raise IndexFailed(f"{self._named(source)}: {self._http.clean(url)} {error}") from error
+        if not url.startswith("file:"):  # a page from elsewhere must not make us read this machine's files
+            files = [file for file in files if file.url.startswith(("https://", "http://"))]
         # a link with credentials in it is used with them, and passed on without
         return [replace(file, url=self._http.credentials.take(file.url)) if "@" in file.url else file for file in files]
 
@@ -222,7 +227,5 @@ def _opened(file: IndexFile) -> IO[bytes]:
     try:
         return Path(path).open("rb")
     except OSError as error:
-        raise IndexFailed(
-            f"{file.filename} of {file.source} cannot be read: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
-        ) from error
-
+        reason = (error.strerror or str(error)).lower()
+        raise IndexFailed(f"{file.filename} of {file.source} cannot be read: {reason}") from error

@@ -40,7 +40,9 @@ class PipSettings:
         return "PipSettings(…)"  # it may hold credentials, and a traceback would print them
 
 
-def read_pip_settings(environ: Mapping[str, str], *, home: Path, prefix: Path, system: Path = Path("/etc")) -> PipSettings:
+def read_pip_settings(
+    environ: Mapping[str, str], *, home: Path, prefix: Path, system: Path = Path("/etc")
+) -> PipSettings:
     """Read pip's configuration as pip would for a user with this environment; raises ``InputError``.
 
     ``prefix`` is the Python environment's (``sys.prefix``), ``system`` where machine-wide configuration is.
@@ -111,6 +113,6 @@ def _seconds(text: str | None) -> float:
         seconds = float(text) if text else _TIMEOUT
     except ValueError:
         seconds = 0.0
-    if seconds <= 0:
+    if not 0 < seconds < float("inf"):
         raise InputError(f"pip's timeout is {text!r}, and not a number of seconds", hint="see 'pip config list'")
     return seconds

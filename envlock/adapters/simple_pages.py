@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -13,14 +14,9 @@ from packaging.utils import canonicalize_name
 
 from envlock.ports import IndexFile
 
-ACCEPT = ", ".join(
-    (
-        "application/vnd.pypi.simple.v1+json",
-        "application/vnd.pypi.simple.v1+html;q=0.1",
-        "text/html;q=0.01",  # what an index that knows none of this sends
-    )
-)
-_SHA256_LENGTH = 64
+# JSON at best; plain HTML is what an index sends that knows none of this
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.1, text/html;q=0.01"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _WHEEL_PARTS = (5, 6)  # name, version, perhaps a build tag, Python, ABI, platform
 _normalized = lru_cache(maxsize=1000)(canonicalize_name)
 
@@ -78,13 +74,14 @@ def _json_file(file: Mapping[str, Any], url: str) -> dict[str, Any]:
     metadata = file.get("core-metadata", file.get("dist-info-metadata", file.get("data-dist-info-metadata")))
     return {
         "filename": str(file["filename"]),
-        "url": urljoin(url, str(file["url"])),
+        "url": link if (link := str(file["url"])).startswith("https://") else urljoin(url, link),  # joining is slow
         "sha256": _sha256((file.get("hashes") or {}).get("sha256")),
         "size": size if isinstance(size, int) else None,
         "requires_python": file.get("requires-python") or None,
         "yanked": bool(file.get("yanked")) or file.get("yanked") == "",
         "uploaded": file.get("upload-time") or None,
-        "metadata_sha256": _sha256(metadata.get("sha256")) or "" if isinstance(metadata, dict) and metadata
+        "metadata_sha256": _sha256(metadata.get("sha256")) or ""
+        if isinstance(metadata, dict) and metadata
         else ("" if metadata else None),
     }
 
@@ -119,7 +116,7 @@ def _html_file(attributes: Mapping[str, str], base: str) -> dict[str, Any]:
 
 def _sha256(value: object) -> str | None:
     text = str(value or "").lower()
-    return text if len(text) == _SHA256_LENGTH and all(one in "0123456789abcdef" for one in text) else None
+    return text if _SHA256.fullmatch(text) else None
 
 
 class _Anchors(HTMLParser):
@@ -137,4 +134,3 @@ class _Anchors(HTMLParser):
             self.base = attributes.get("href", "")
         elif tag == "meta" and attributes.get("name") == "pypi:repository-version":
             self.api_version = attributes.get("content", "1.0")
-

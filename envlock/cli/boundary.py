@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 import traceback
 from typing import Any
@@ -11,10 +13,16 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from envlock.errors import EnvlockError
+from envlock.errors import EnvlockError, StorageError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TERMINATED = 143  # 128 + SIGTERM
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 BUG = 70  # EX_SOFTWARE, sysexits.h
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which CI systems and init systems send: ends as cleanly as Ctrl-C does."""
 
 
 class Boundary(TyperGroup):
@@ -23,23 +31,46 @@ class Boundary(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            signal.signal(signal.SIGTERM, _terminate)
+            answer = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a closed pipe or a full disk is still an error that we can report
+            return answer  # noqa: TRY300 - flushing is part of the try
         except EnvlockError as error:
             print(describe(error), file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             print("envlock: interrupted; nothing is left behind", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED) from None
         except BrokenPipeError:
-            # whoever read our output has what they wanted; keep Python's own flush at exit from complaining
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _close_stdout()  # whoever read our output has what they wanted
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort, TyperException):
             raise  # the command-line parser's own, which it reports itself
-        except Exception as error:
-            traceback.print_exc()
-            print("envlock: this is a bug in envlock; please report it with the lines above", file=sys.stderr)
-            raise typer.Exit(BUG) from None
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise _bug() from None
+            where = f" ({error.filename})" if error.filename else ""
+            full = StorageError(f"{os.strerror(error.errno)}{where}", hint="free some space and run the command again")
+            print(describe(full), file=sys.stderr)
+            _close_stdout()
+            raise typer.Exit(full.exit_code) from None
+        except Exception:  # noqa: BLE001 - the last one: whatever comes here is a bug, and is to say so
+            raise _bug() from None
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _bug() -> typer.Exit:
+    traceback.print_exc()
+    print("envlock: this is a bug in envlock; please report it with the lines above", file=sys.stderr)
+    return typer.Exit(BUG)
+
+
+def _close_stdout() -> None:
+    """Keep Python's own flush at exit from failing once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(error: EnvlockError) -> str:

@@ -62,7 +62,7 @@ def build(
     image = make_image(
         it.plan,
         workshop=_workshop(world),
-        wanted=world.wanted(it.plan.lock),
+        wanted=world.wanted(it.plan.lock, it.folder),
         project=it.folder,
         tags=tag or (),
         push=push,

@@ -32,7 +32,7 @@ def export(
     write_folder(
         it.plan,
         folder,
-        wanted=world.wanted(it.plan.lock),
+        wanted=world.wanted(it.plan.lock, it.folder),
         artifacts=world.artifacts,
         project=it.folder,
         force=force,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from envlock.errors import InputError, LockError, StorageError, UsageError
 from envlock.formats.lock_json import load_lock
-from envlock.formats.requested import load_requested
-from envlock.formats.spec_yaml import parse_spec
+from envlock.formats.requested import read_requested as parse_requested
 from envlock.model.lock import Lock
 from envlock.model.spec import Requested
 
@@ -22,7 +21,7 @@ def read_requested(spec: Path) -> Requested:
     """Read a spec and every file that it names; raises ``SpecError`` with all faults, or ``UsageError``."""
     content = _read(spec, hint="write one with 'envlock init', or name it with --spec")
     folder = spec.parent
-    return load_requested(parse_spec(content, file=str(spec)), read=lambda name: (folder / name).read_bytes())
+    return parse_requested(content, read=lambda name: (folder / name).read_bytes(), file=str(spec))
 
 
 def read_lock(path: Path) -> tuple[Lock, bytes]:

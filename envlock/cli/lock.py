@@ -18,8 +18,8 @@ from envlock.lock import lock as resolve
 from envlock.model.lock import Lock
 from envlock.model.spec import Requested
 
-SpecOption = Annotated[Path, typer.Option("--spec", "-f", help="The spec.", show_default=True)]
-LockOption = Annotated[Path, typer.Option("--lock", "-l", help="The lock.", show_default=True)]
+SpecOption = Annotated[Path, typer.Option("--spec", "-f", metavar="FILE", help="The spec.")]
+LockOption = Annotated[Path, typer.Option("--lock", "-l", metavar="FILE", help="The lock.")]
 
 
 def lock(
@@ -61,7 +61,8 @@ def lock(
 
 def lock_now(requested: Requested, previous: Lock | None, upgrade: Upgrade, *, world: World, spec: Path) -> Lock:
     """Resolve with this machine's world (``build`` does, too, where there is no lock)."""
-    return resolve(requested, previous=previous, upgrade=upgrade, world=world.for_locking(requested, spec.parent))
+    sources = world.sources(requested, spec.resolve().parent)
+    return resolve(requested, previous=previous, upgrade=upgrade, sources=sources)
 
 
 def stale(lock_file: Path, found: tuple[str, ...]) -> StaleLock:

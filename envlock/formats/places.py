@@ -35,8 +35,8 @@ WEB_URL = Text(
 )
 SNAPSHOT_URL = Text(
     what="the URL template of an archive's snapshots",
-    pattern=rf"{_WEB}/[A-Za-z0-9._~%+=,:@/-]*\{{timestamp\}}{_URL_PATH}",
-    hint="with {timestamp} in its path, like https://snapshot.example.org/archive/debian/{timestamp}",
+    pattern=rf"{_WEB}/(?:[A-Za-z0-9._~%+=,:@/-]|\{{archive\}})*\{{timestamp\}}(?:[A-Za-z0-9._~%+=,:@/-]|\{{archive\}})*",
+    hint="with {timestamp} in its path, like https://snapshot.example.org/archive/{archive}/{timestamp}",
     check=_check_url,
 )
 

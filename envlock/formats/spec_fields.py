@@ -63,7 +63,8 @@ _APT = Section(
         Field(
             name="snapshot",
             kind=places.SNAPSHOT_URL,
-            help="URL template of the archive's snapshots, with `{timestamp}`; `as_of` says which one is used.",
+            help="URL template of the archive's snapshots, with `{timestamp}` and, where it has several archives,"
+            " `{archive}`; `as_of` says which one is used.",
         ),
     ),
 )

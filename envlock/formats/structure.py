@@ -21,7 +21,7 @@ class StructureError(ValueError):
 
 
 def to_plain(value: Any) -> Any:
-    """Return dataclasses as dicts, tuples as lists and mappings as dicts, all the way down, without ``None`` members."""
+    """Return dataclasses and mappings as dicts and tuples as lists, all the way down, without ``None`` members."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         members = ((member.name, getattr(value, member.name)) for member in dataclasses.fields(value))
         return {name: to_plain(item) for name, item in members if item is not None}

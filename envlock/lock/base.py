@@ -39,7 +39,8 @@ def pin_base(spec: Spec, *, locked: Base | None, engine: Engine, registry: Regis
     local = engine.find(spec.base)
     if local is not None and _is_local(local, reference):
         progress.message(
-            f"base {spec.base} is in no registry: pinned by its image ID, for engines that have it; push it to pin it for all"
+            f"base {spec.base} is in no registry: pinned by its image ID, for engines that have it (push it to pin it"
+            " for all)"
         )
         return _local_base(spec, local)
     with progress.task(f"Resolving {spec.base}"):
@@ -73,7 +74,7 @@ def check_python(spec: Spec, interpreter: Interpreter) -> None:
     if found.split(".")[: len(spec.python.split("."))] != spec.python.split("."):
         minor = ".".join(found.split(".")[:2])
         raise InputError(
-            f"the base {spec.base} has Python {found} ({interpreter.python.executable}), and the spec says {spec.python}",
+            f"the base {spec.base} has Python {found} ({interpreter.python.executable}), the spec says {spec.python}",
             hint=f'write python: "{minor}" in the spec, or choose a base with Python {spec.python}',
         )
 

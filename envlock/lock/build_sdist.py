@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from envlock.errors import HashMismatch, Unresolvable, WorldError
 from envlock.lock.interpreter import FOLDER
@@ -16,8 +17,11 @@ from envlock.ports import Artifacts, Container, Handler
 Containers = Callable[[Handler | None], AbstractContextManager[Container]]
 
 _ROOT = f"{FOLDER}/build"
+_HOME = f"{_ROOT}/home"
 _EPOCH = "315532800"  # 1980-01-01, the first moment that a zip file can name
 _SHOWN = 25  # lines of a failed build
+_OFFLINE = ("--isolated", "--no-index", "--no-deps", "--no-cache-dir", "--disable-pip-version-check", "--no-input")
+_NO_COMPILER = ("gcc' failed", "g++' failed", "'gcc'", "'cc'", "-linux-gnu-gcc", "compiler")
 
 # pip's settings of the base must not matter, so it starts with an environment of its own.
 _LAUNCHER = """
@@ -79,32 +83,59 @@ def build_wheel(
     wanted: BuildInput, *, containers: Containers, python: str, on_line: Callable[[str], None] | None = None
 ) -> BuiltWheel:
     """Build once; raises ``Unresolvable`` with the end of pip's own output where the build fails."""
-    pip = f"{_ROOT}/{wanted.installer[0]}"
     with containers(None) as container:
-        container.put(
-            {
-                f"{_ROOT}/sdist/{wanted.filename}": wanted.sdist,
-                pip: wanted.installer[1],
-                f"{_ROOT}/tmp/.keep": b"",
-                f"{_ROOT}/wheels/.keep": b"",
-                **{f"{_ROOT}/wheels/{name}": path for name, path in wanted.requires},
-            }
-        )
-        done = container.run(
-            [python, "-I", "-c", _LAUNCHER, pip, f"{_ROOT}/tmp", _EPOCH, "wheel", "--isolated", "--no-index", "--no-deps"]
-            + ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--use-pep517"]
-            + [f"--find-links={_ROOT}/wheels", f"--wheel-dir={_ROOT}/out", f"{_ROOT}/sdist/{wanted.filename}"],
-            user="root",
-            workdir="/",
-            on_line=on_line,
-        )
+        container.put(_files(wanted))
+        places = (f"--find-links={_ROOT}/wheels", f"--wheel-dir={_ROOT}/out", _sdist(wanted))
+        argv = _pip(wanted, python, "wheel", "--use-pep517", "--progress-bar=off", *places)
+        done = container.run(argv, user="root", workdir="/", on_line=on_line)
         output = (done.stdout + done.stderr).decode("utf-8", "replace")
         if done.exit_code:
             raise _failed(wanted.filename, output)
         wheels = [one for one in container.files(f"{_ROOT}/out") if one[0].endswith(".whl")]
     if len(wheels) != 1:
-        raise Unresolvable(f"building {wanted.filename} made {len(wheels)} wheels", details=output.splitlines()[-_SHOWN:])
+        shown = output.splitlines()[-_SHOWN:]
+        raise Unresolvable(f"building {wanted.filename} made {len(wheels)} wheels", details=shown)
     return BuiltWheel(filename=wheels[0][0].rpartition("/")[2], content=wheels[0][1])
+
+
+def backend_requires(
+    wanted: BuildInput, *, system: Mapping[str, Any], containers: Containers, python: str
+) -> tuple[str, ...]:
+    """Ask the build backend what else it needs; nothing where it cannot say (the build will)."""
+    environment = f"{_ROOT}/environment"
+    with containers(None) as container:
+        container.put({**_files(wanted), f"{environment}/.keep": b""})
+        if wanted.requires:
+            wheels = [f"{_ROOT}/wheels/{name}" for name, _ in wanted.requires]
+            container.run(
+                _pip(wanted, python, "install", "--no-compile", f"--target={environment}", *wheels), user="root"
+            )
+        hook = (environment, _sdist(wanted), f"{_ROOT}/tree", _EPOCH, json.dumps(dict(system)))
+        done = container.run([python, "-I", "-c", _HOOK, *hook], user="root")
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])["requires"]
+        return tuple(sorted(str(line) for line in answer))
+    except (ValueError, IndexError, KeyError, TypeError):
+        return ()
+
+
+def _files(wanted: BuildInput) -> dict[str, bytes | Path]:
+    return {
+        _sdist(wanted): wanted.sdist,
+        f"{_ROOT}/{wanted.installer[0]}": wanted.installer[1],
+        f"{_HOME}/.keep": b"",
+        f"{_ROOT}/wheels/.keep": b"",
+        **{f"{_ROOT}/wheels/{name}": path for name, path in wanted.requires},
+    }
+
+
+def _sdist(wanted: BuildInput) -> str:
+    return f"{_ROOT}/sdist/{wanted.filename}"
+
+
+def _pip(wanted: BuildInput, python: str, command: str, *arguments: str) -> list[str]:
+    launched = [python, "-I", "-c", _LAUNCHER, f"{_ROOT}/{wanted.installer[0]}", _HOME, _EPOCH]
+    return [*launched, command, *_OFFLINE, *arguments]
 
 
 def rebuild_wheel(
@@ -132,7 +163,7 @@ def rebuild_wheel(
     if sha256 != wheel.sha256:
         raise HashMismatch(
             f"{wheel.filename} was built again from {origin.filename}, and came out different",
-            hint=f"its build is not reproducible: keep the wheel that was built first, in a folder of pip.find_links, or"
+            hint="its build is not reproducible: keep the wheel that was built first in a folder of pip.find_links, or"
             f" lock again with --upgrade-package {wheel.name}",
             details=(
                 f"the lock has sha256 {wheel.sha256}, {wheel.size} bytes",
@@ -143,46 +174,11 @@ def rebuild_wheel(
 
 
 def _failed(filename: str, output: str) -> Unresolvable:
-    lines = [line.rstrip() for line in output.splitlines() if line.strip() and "[notice]" not in line]
+    shown = output.replace(f"file://{_ROOT}/", "").replace(f".{_ROOT}/", "").replace(f"{_ROOT}/", "")
+    lines = [line.rstrip() for line in shown.splitlines() if line.strip() and "[notice]" not in line]
     hint = "the build has no network; what it needs has to be in its build-system.requires or in the base"
-    if any(word in output for word in ("command 'gcc' failed", "No such file or directory: 'gcc'", "x86_64-linux-gnu-gcc")) or (
-        "error: Microsoft Visual" in output or "compiler" in output.lower()
-    ):
-        hint = "it needs a C compiler: use a base that has one (and python3-dev), or build the wheel elsewhere for pip.find_links"
+    if any(word in output for word in _NO_COMPILER):
+        hint = "it needs a compiler: take a base that has one, or build the wheel elsewhere for pip.find_links"
     elif "No matching distribution found for" in output:
-        hint = "a build requirement is missing from its build-system.requires: build the wheel elsewhere for pip.find_links"
+        hint = "its build-system.requires lacks something: build the wheel elsewhere for pip.find_links"
     return Unresolvable(f"{filename} cannot be built in the base", details=lines[-_SHOWN:], hint=hint)
-
-
-def backend_requires(
-    wanted: BuildInput, *, system: dict[str, object], containers: Containers, python: str
-) -> tuple[str, ...]:
-    """Ask the build backend what else it needs; nothing where it cannot say (the build will)."""
-    pip = f"{_ROOT}/{wanted.installer[0]}"
-    with containers(None) as container:
-        container.put(
-            {
-                f"{_ROOT}/{wanted.filename}": wanted.sdist,
-                pip: wanted.installer[1],
-                f"{_ROOT}/tmp/.keep": b"",
-                f"{_ROOT}/environment/.keep": b"",
-                **{f"{_ROOT}/wheels/{name}": path for name, path in wanted.requires},
-            }
-        )
-        if wanted.requires:
-            container.run(
-                [python, "-I", "-c", _LAUNCHER, pip, f"{_ROOT}/tmp", _EPOCH, "install", "--isolated", "--no-index"]
-                + ["--no-deps", "--no-compile", "--disable-pip-version-check", f"--target={_ROOT}/environment"]
-                + [f"{_ROOT}/wheels/{name}" for name, _ in wanted.requires],
-                user="root",
-            )
-        done = container.run(
-            [python, "-I", "-c", _HOOK, f"{_ROOT}/environment", f"{_ROOT}/{wanted.filename}", f"{_ROOT}/tree", _EPOCH]
-            + [json.dumps(system)],
-            user="root",
-        )
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])["requires"]
-        return tuple(sorted(str(line) for line in answer))
-    except (ValueError, IndexError, KeyError, TypeError):
-        return ()

@@ -113,7 +113,9 @@ class Chooser:
         if wheel is None:
             return False
         origin = wheel.built_from or wheel
-        return file.filename == origin.filename and file.source == origin.source and file.sha256 in (None, origin.sha256)
+        return (
+            file.filename == origin.filename and file.source == origin.source and file.sha256 in (None, origin.sha256)
+        )
 
     def _allowed(self, name: str, file: IndexFile) -> bool:
         hashes = (self._policy.hashes or {}).get(name)
@@ -159,7 +161,7 @@ def _version(text: str) -> Version | None:
 
 @lru_cache(maxsize=2_000)
 def python_fits(requires_python: str, version: str) -> bool:
-    """Return whether a Python version is in a Requires-Python; one that nobody understands excludes nothing, as in pip."""
+    """Return whether a Requires-Python takes a version; one that nobody understands excludes none, as in pip."""
     try:
         return SpecifierSet(requires_python).contains(version, prereleases=True)
     except InvalidSpecifier:

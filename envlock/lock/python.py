@@ -101,12 +101,14 @@ def _used(sources: Sequence[PythonSource], wheels: Iterable[Wheel]) -> tuple[Pyt
 
 def _installer(kept: Wheel | None, *, policy: Policy, means: Means) -> Wheel:
     """Return the pip that installs: the newest that the target's Python takes, unless the lock so far has one."""
-    simple = SimpleIndex(means.index, replace(policy, hashes=None, sdist=frozenset(), kept={INSTALLER: kept} if kept else {}))
+    simple = SimpleIndex(
+        means.index, replace(policy, hashes=None, sdist=frozenset(), kept={INSTALLER: kept} if kept else {})
+    )
     offer = simple.offer(INSTALLER)
     if kept is not None:
-        for candidate in offer.candidates.values():
-            if candidate.file.filename == kept.filename and candidate.file.sha256 in (None, kept.sha256):
-                return kept
+        here = [one.file for one in offer.candidates.values() if one.file.filename == kept.filename]
+        if any(file.sha256 in (None, kept.sha256) for file in here):
+            return kept
     candidate = offer.best(SpecifierSet())
     if candidate is None:
         raise Unresolvable(
@@ -140,4 +142,3 @@ def _built(resolved: Resolved, builds: SourceBuilds) -> list[Wheel]:
             wheel = builds.wheel(candidate)
             found.append(replace(wheel, required_by=tuple(sorted(by - {SPEC})), requested=SPEC in by))
     return found
-

@@ -20,8 +20,8 @@ def explain(
 ) -> Unresolvable:
     """Return the error with what is known of the packages that it names."""
     text = "\n".join([error.message, *error.details])
-    direct = {canonicalize_name(one.name): one for one in requirements}
-    bounds = {canonicalize_name(one.name): one for one in constraints}
+    direct: dict[str, Requirement] = {canonicalize_name(one.name): one for one in requirements}
+    bounds: dict[str, Requirement] = {canonicalize_name(one.name): one for one in constraints}
     reasons: list[str] = []
     hints: list[str] = []
     for name in dict.fromkeys([*direct, *simple.asked]):
@@ -61,7 +61,8 @@ def _reasons(offer: Offer, asked: Sequence[Requirement], text: str) -> Iterator[
     hidden = [
         file
         for file in offer.hidden
-        if (version := version_of(file.filename)) and all(r.specifier.contains(version, prereleases=True) for r in asked)
+        if (version := version_of(file.filename))
+        and all(r.specifier.contains(version, prereleases=True) for r in asked)
     ]
     exact = [named for file in hidden if _names(text, name) and (named := file)]
     if exact:

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from envlock.errors import HashMismatch, IndexFailed, Unresolvable
+from envlock.errors import EnvlockError, HashMismatch, IndexFailed, Unresolvable
 from envlock.lock.build_sdist import Containers
 from envlock.lock.candidates import Candidate, Policy
 from envlock.lock.graph import SPEC, applies, check_graph
@@ -73,8 +73,12 @@ def resolve(
                     target=target,
                     on_line=task.note,
                 )
-            except Unresolvable as error:
-                raise simple.failure or explain(error, simple, wanted, bounds) from None
+            except EnvlockError as error:
+                if simple.failure is not None:  # the cause of whatever the resolver says
+                    raise simple.failure from None
+                if isinstance(error, Unresolvable):
+                    raise explain(error, simple, wanted, bounds) from None
+                raise
         if simple.failure is not None:  # a project that could not be asked looks like one that does not exist
             raise simple.failure
         task.note("checking what was chosen")
@@ -82,7 +86,11 @@ def resolve(
 
 
 def _checked(
-    pins: Mapping[str, str], wanted: Sequence[Requirement], bounds: Sequence[Requirement], simple: SimpleIndex, policy: Policy
+    pins: Mapping[str, str],
+    wanted: Sequence[Requirement],
+    bounds: Sequence[Requirement],
+    simple: SimpleIndex,
+    policy: Policy,
 ) -> Resolved:
     names = sorted(pins)
     candidates = {name: simple.offer(name).candidates.get(Version(pins[name])) for name in names}

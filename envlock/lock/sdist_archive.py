@@ -42,7 +42,12 @@ def _from_tar(path: Path) -> dict[str, bytes]:
         for count, member in enumerate(archive):
             _check_member(member.name, count)
             name = _wanted(member.name)
-            if name and member.isfile() and member.size <= _LARGEST and (file := archive.extractfile(member)) is not None:
+            if (
+                name
+                and member.isfile()
+                and member.size <= _LARGEST
+                and (file := archive.extractfile(member)) is not None
+            ):
                 files[name] = file.read(_LARGEST)
     return files
 

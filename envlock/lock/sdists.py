@@ -25,7 +25,7 @@ ResolveBuild = Callable[[Sequence[str]], tuple[Wheel, ...]]
 
 
 class SourceBuilds:
-    """Builds on demand. ``resolve`` turns build requirements into pinned wheels; ``locked`` is what the lock so far has."""
+    """Builds on demand. ``resolve`` pins build requirements; ``locked`` is what the lock so far has."""
 
     def __init__(
         self,
@@ -71,9 +71,7 @@ class SourceBuilds:
         title = candidate.file.filename
         with self._means.progress.task(f"Building {title}") as task:
             requires, wanted = self._inputs(title, path)
-            built = build_wheel(
-                wanted, containers=self._means.containers, python=self._python, on_line=task.note
-            )
+            built = build_wheel(wanted, containers=self._means.containers, python=self._python, on_line=task.note)
         self._check(candidate, built.filename)
         wheel_sha256, wheel_size, _ = self._means.artifacts.add((built.content,))
         wheel = Wheel(
@@ -125,7 +123,9 @@ class SourceBuilds:
     def _check(self, candidate: Candidate, filename: str) -> None:
         name, version, _, tags = parse_wheel_filename(filename)
         if name != candidate.name or version != candidate.version:
-            raise Unresolvable(f"{candidate.file.filename} was built into {filename}, which is another package or version")
+            raise Unresolvable(
+                f"{candidate.file.filename} was built into {filename}, which is another package or version"
+            )
         if not {str(tag) for tag in tags} & set(self._interpreter.tags):
             raise Unresolvable(f"{candidate.file.filename} was built into {filename}, which does not fit the base")
 

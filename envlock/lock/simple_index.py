@@ -59,8 +59,9 @@ class SimpleIndex:
         try:
             yield
         finally:
-            pool, self._pool = self._pool, None
-            pool.shutdown(wait=True, cancel_futures=True)
+            with self._lock:
+                pool, self._pool = self._pool, None
+            pool.shutdown(wait=False, cancel_futures=True)  # nobody waits for what turned out not to be needed
 
     def __call__(self, request: GatewayRequest) -> GatewayResponse:
         """Answer a resolver."""

@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from envlock.adapters.engine import DockerEngine
 from envlock.adapters.project import read_project
 from envlock.build import build
 from envlock.errors import BuildFailed, EngineError, StorageError
+from envlock.formats.context import ContextFile, tar_stream
 from envlock.model.image import Image
 from envlock.model.plan import Plan, Project
 from envlock.model.spec import ImageOptions, ProjectFiles, Seeds
@@ -27,9 +27,10 @@ from tests.support.building import Goods, lock_on, plan_of, workshop
 from tests.support.debs import make_deb
 from tests.support.progress import Remembering
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("build")]  # one worker: the images have fixed names
 
 BASE = "envlock/base:py3.11"
+OURS = "envlock-build-test"
 
 
 @pytest.fixture(scope="module")
@@ -51,32 +52,35 @@ def docker(*arguments: str) -> str:
 
 
 def forget_images(engine: DockerEngine) -> None:
-    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}", "envlock-test/*").split():
+    for name in docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{OURS}/*").split():
         engine.remove(name)
 
 
-def leftovers() -> tuple[set[str], set[str]]:
-    """Return all containers, and all images without a name."""
+@pytest.fixture
+def own_base(engine) -> Iterator[str]:
+    """Give a base that nobody else builds on: whatever has its label or comes from it was made by this test."""
+    mark = uuid.uuid4().hex
+    text = f"FROM {BASE}\nLABEL org.example.mark={mark}\n".encode()
+    with tar_stream([ContextFile(path="Dockerfile", content=text, size=len(text))]) as context:
+        image_id = engine.build(context, platform="linux/amd64", on_line=lambda _: None)
+    name = f"{OURS}/base:{mark}"
+    engine.tag(image_id, name)
+    yield name
+    assert leftovers(name) == ([], [image_id])
+
+
+def leftovers(base: str) -> tuple[list[str], list[str]]:
+    """Return the containers and images that come from a base."""
+    mark = base.rpartition(":")[2]
     return (
-        set(docker("ps", "-aq", "--no-trunc").split()),
-        set(docker("images", "-q", "--no-trunc", "--filter", "dangling=true").split()),
+        docker("ps", "-aq", "--filter", f"ancestor={base}").split(),
+        sorted(set(docker("images", "-aq", "--no-trunc", "--filter", f"label=org.example.mark={mark}").split())),
     )
 
 
-@contextmanager
-def nothing_left() -> Iterator[None]:
-    containers, images = leftovers()
-    yield
-    for _ in range(20):  # what others do on this engine in the meantime comes and goes
-        now_containers, now_images = leftovers()
-        if now_containers <= containers and now_images <= images:
-            return
-        time.sleep(1)
-    assert not now_containers - containers
-    assert not now_images - images
-
-
-def make(engine, folder: Path, plan: Plan, goods: Goods, *, project: Path | None = None, tags: Sequence[str] = ()) -> Image:
+def make(
+    engine, folder: Path, plan: Plan, goods: Goods, *, project: Path | None = None, tags: Sequence[str] = ()
+) -> Image:
     return build(
         plan,
         workshop=workshop(engine, folder, Remembering()),
@@ -100,14 +104,18 @@ def test_a_whole_environment(engine, goods, tmp_path):
         env={"TRICKY": "a$HOME \"q\" 'x' \\ #!"},
         seeds=Seeds(seed=42, data_seed=7, cudnn_deterministic=True),
         image=ImageOptions(
-            repository="envlock-test/whole", tags=("latest",), uid=1234, user="someone", labels={"org.example.note": "a \"b\" $c\\"}
+            repository="envlock-build-test/whole",
+            tags=("latest",),
+            uid=1234,
+            user="someone",
+            labels={"org.example.note": 'a "b" $c\\'},
         ),
         project=ProjectFiles(include=("*",)),
     )
     image = make(engine, tmp_path, plan_of(lock), goods)
-    assert image.reference.startswith("envlock-test/whole:env-")
+    assert image.reference.startswith("envlock-build-test/whole:env-")
     assert image.installed.packages == {"tiny-a": "1.2", "tiny-b": "0.1+local.1"}
-    found = engine.find("envlock-test/whole:latest")
+    found = engine.find("envlock-build-test/whole:latest")
     assert found.id == image.image_id
     assert found.labels["org.example.note"] == 'a "b" $c\\'
     assert found.labels["envlock.fingerprint"] == image.fingerprint
@@ -118,7 +126,10 @@ def test_a_whole_environment(engine, goods, tmp_path):
     assert env["PATH"].startswith("/opt/venv/bin:")
     assert env["HOME"] == "/home/someone"
     assert inside(image, "sh", "-c", "id -u; id -un; pwd; touch here && echo written").split() == [
-        "1234", "someone", "/workspace", "written",
+        "1234",
+        "someone",
+        "/workspace",
+        "written",
     ]
     assert inside(image, "dpkg-query", "-W", "-f", "${Version}", "tiny-tool") == "1:2.0-1"
     assert inside(image, "sh", "-c", "ls -A /opt/envlock; ls /tmp").split() == ["envlock.lock", "requirements.txt"]
@@ -127,14 +138,18 @@ def test_a_whole_environment(engine, goods, tmp_path):
 
 def test_nothing_to_do_then_a_new_commit_then_a_new_file(engine, goods, tmp_path):
     lock = lock_on(
-        engine, BASE, goods, wheels=(goods.wheel("tiny-c"),), image=ImageOptions(repository="envlock-test/again")
+        engine, BASE, goods, wheels=(goods.wheel("tiny-c"),), image=ImageOptions(repository="envlock-build-test/again")
     )
     first = make(engine, tmp_path, plan_of(lock), goods)
-    again = make(engine, tmp_path, plan_of(lock), Goods(), tags=["v2", "envlock-test/elsewhere:v2"])
+    again = make(engine, tmp_path, plan_of(lock), Goods(), tags=["v2", "envlock-build-test/elsewhere:v2"])
     assert not first.reused
     assert again.reused
     assert (again.image_id, again.installed) == (first.image_id, first.installed)
-    assert engine.find("envlock-test/again:v2").id == engine.find("envlock-test/elsewhere:v2").id == first.image_id
+    assert (
+        engine.find("envlock-build-test/again:v2").id
+        == engine.find("envlock-build-test/elsewhere:v2").id
+        == first.image_id
+    )
 
     committed = make(engine, tmp_path, plan_of(lock, Project(revision="c" * 40, epoch=86400)), goods)
     assert not committed.reused
@@ -152,7 +167,7 @@ def test_nothing_to_do_then_a_new_commit_then_a_new_file(engine, goods, tmp_path
 
 
 def test_without_any_package_and_with_a_pip_of_its_own(engine, goods, tmp_path):
-    image = ImageOptions(repository="envlock-test/few", entrypoint=("python", "-c", "print('$HOME \"x\"')"))
+    image = ImageOptions(repository="envlock-build-test/few", entrypoint=("python", "-c", "print('$HOME \"x\"')"))
     nothing = make(engine, tmp_path, plan_of(lock_on(engine, BASE, goods, image=image)), goods)
     assert nothing.installed.packages == {}
     assert inside(nothing) == '$HOME "x"\n'
@@ -165,7 +180,7 @@ def test_without_any_package_and_with_a_pip_of_its_own(engine, goods, tmp_path):
 
 
 def test_another_python_and_a_user_number_that_the_base_has_taken(engine, goods, tmp_path):
-    image = ImageOptions(repository="envlock-test/other", user="games2", uid=5, workdir="/srv/my work/$x")
+    image = ImageOptions(repository="envlock-build-test/other", user="games2", uid=5, workdir="/srv/my work/$x")
     lock = lock_on(engine, "envlock/base:py3.13", goods, wheels=(goods.wheel("tiny-e"),), image=image)
     (tmp_path / "a file").write_text("x")
     project = read_project(tmp_path, ProjectFiles(include=("a file",)), source_date_epoch=None, warn=pytest.fail)
@@ -176,81 +191,85 @@ def test_another_python_and_a_user_number_that_the_base_has_taken(engine, goods,
 @pytest.mark.parametrize(
     ("files", "python", "said"),
     [
-        ({"tiny_f-1.0.data/purelib/ghost-9.0.dist-info/METADATA": "Name: ghost\nVersion: 9.0\n"}, None, "ghost: not in"),
+        (
+            {"tiny_f-1.0.data/purelib/ghost-9.0.dist-info/METADATA": "Name: ghost\nVersion: 9.0\n"},
+            None,
+            "ghost: not in",
+        ),
         ({"tiny_f.pth": "import sys; sys.exit('no luck')\n"}, None, "no luck"),
         ({}, "3.11.1", "Python: 3.11.1 in the lock"),
     ],
     ids=["an extra package", "an environment that does not start", "another Python"],
 )
-def test_an_image_that_is_not_what_the_lock_says_gets_no_name(engine, goods, tmp_path, files, python, said):
+def test_an_image_that_is_not_what_the_lock_says_gets_no_name(  # noqa: PLR0917
+    engine, goods, own_base, tmp_path, files, python, said
+):
     lock = lock_on(
         engine,
-        BASE,
+        own_base,
         goods,
         wheels=(goods.wheel("tiny-f", files={"tiny_f.py": "", **files}),),
-        image=ImageOptions(repository="envlock-test/wrong"),
+        image=ImageOptions(repository="envlock-build-test/wrong"),
     )
     if python:
         lock = replace(lock, base=replace(lock.base, python=replace(lock.base.python, version=python)))
-    with nothing_left(), pytest.raises(BuildFailed) as caught:
+    with pytest.raises(BuildFailed) as caught:
         make(engine, tmp_path, plan_of(lock), goods)
     assert any(said in line for line in caught.value.details), caught.value.details
-    assert not docker("images", "-q", "envlock-test/wrong")
+    assert not docker("images", "-q", "envlock-build-test/wrong")
 
 
-def test_a_failing_step_shows_its_own_output_and_leaves_nothing(engine, goods, tmp_path):
+def test_a_failing_step_shows_its_own_output_and_leaves_nothing(engine, goods, own_base, tmp_path):
     broken = make_deb("tiny-broken", scripts={"postinst": "#!/bin/sh\necho the disk is on fire >&2\nexit 3\n"})
     lock = lock_on(
-        engine, BASE, goods, debs=(goods.deb(broken),), image=ImageOptions(repository="envlock-test/failing")
+        engine, own_base, goods, debs=(goods.deb(broken),), image=ImageOptions(repository="envlock-build-test/failing")
     )
-    with nothing_left(), pytest.raises(BuildFailed) as caught:
+    with pytest.raises(BuildFailed) as caught:
         make(engine, tmp_path, plan_of(lock), goods)
     assert any("the disk is on fire" in line for line in caught.value.details)
 
 
-def test_a_project_file_that_changes_meanwhile_stops_the_build(engine, goods, tmp_path):
+def test_a_project_file_that_changes_meanwhile_stops_the_build(engine, goods, own_base, tmp_path):
     (tmp_path / "data").write_text("before")
     project = read_project(tmp_path, ProjectFiles(include=("data",)), source_date_epoch=None, warn=pytest.fail)
     (tmp_path / "data").write_text("after!")
-    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-test/changing"))
-    with nothing_left(), pytest.raises(StorageError, match="data changed while"):
+    lock = lock_on(engine, own_base, goods, image=ImageOptions(repository="envlock-build-test/changing"))
+    with pytest.raises(StorageError, match="data changed while"):
         make(engine, tmp_path, plan_of(lock, project), goods)
 
 
 def test_a_local_base_that_is_not_there(engine, goods, tmp_path):
-    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-test/baseless"))
+    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-build-test/baseless"))
     lock = replace(lock, base=replace(lock.base, image_id="sha256:" + "0" * 64))
     with pytest.raises(EngineError, match="in no registry, and this engine does not have it: its envlock/base"):
         make(engine, tmp_path, plan_of(lock), goods)
 
 
-def test_a_user_of_the_base_with_another_number(engine, goods, tmp_path):
-    lock = lock_on(engine, BASE, goods, image=ImageOptions(repository="envlock-test/user", user="daemon"))
-    with nothing_left(), pytest.raises(BuildFailed) as caught:
+def test_a_user_of_the_base_with_another_number(engine, goods, own_base, tmp_path):
+    lock = lock_on(engine, own_base, goods, image=ImageOptions(repository="envlock-build-test/user", user="daemon"))
+    with pytest.raises(BuildFailed) as caught:
         make(engine, tmp_path, plan_of(lock), goods)
     assert any("daemon is in the base image with another number" in line for line in caught.value.details)
 
 
-def test_ctrl_c_in_the_middle_of_a_step(engine, tmp_path):
-    with nothing_left():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.interrupted_build", str(tmp_path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for line in process.stdout:
-            if "now it is slow" in line:
-                process.send_signal(signal.SIGINT)
-                break
-        _, stderr = process.communicate(timeout=40)
+def test_ctrl_c_in_the_middle_of_a_step(own_base, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.interrupted_build", own_base, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if "now it is slow" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    _, stderr = process.communicate(timeout=40)
     assert "KeyboardInterrupt" in stderr
-    assert not docker("images", "-q", "envlock-test/interrupted")
 
 
 def test_two_builds_of_one_lock_at_the_same_time(engine, goods, tmp_path):
     lock = lock_on(
-        engine, BASE, goods, wheels=(goods.wheel("tiny-g"),), image=ImageOptions(repository="envlock-test/twice")
+        engine, BASE, goods, wheels=(goods.wheel("tiny-g"),), image=ImageOptions(repository="envlock-build-test/twice")
     )
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(make, DockerEngine(os.environ), tmp_path, plan_of(lock), goods) for _ in range(2)]

@@ -18,7 +18,7 @@ from envlock.model.lock import Descriptor
 from envlock.model.plan import Plan, Project
 from envlock.ports import Loaded
 from tests.support.composing import Layers
-from tests.support.engines import PROJECT, REGISTRY, World, composed_world
+from tests.support.loading import PROJECT, REGISTRY, World, composed_world
 from tests.support.progress import Remembering
 
 ENGINES = [

@@ -115,7 +115,7 @@ def test_the_lock_is_for_the_base_and_not_for_this_machine(workspace: Workspace,
     )
     for base, python, tag, gated in ((BASE, "3.11", "cp311", "1.0"), (BASE_313, "3.13", "cp313", "2.0")):
         write_spec(workspace, repository, pip="native, gated", base=base, python=python)
-        workspace.envlock("lock")
+        workspace.envlock("lock", "--upgrade")
         files = {entry["name"]: entry["filename"] for entry in workspace.lock()["wheels"]}
         assert files["native"] == f"native-1.0-{tag}-{tag}-manylinux_2_17_x86_64.whl"
         assert workspace.pins()["gated"] == gated

@@ -19,7 +19,7 @@ from envlock.adapters.registry.push import Blobs, Pushed
 from envlock.compose import small_layers, user_layer
 from envlock.errors import RegistryError
 from tests.support.composing import Layers
-from tests.support.engines import BASE, REGISTRY, World, composed_world
+from tests.support.loading import BASE, REGISTRY, World, composed_world
 from tests.support.progress import Remembering
 
 ENGINES = [

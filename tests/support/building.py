@@ -1,11 +1,11 @@
-"""Plans that really build: tiny wheels, this machine's own pip as a wheel, and locks of them on a base of the engine."""
+"""Plans that really build: tiny wheels, this machine's own pip as a wheel, and locks of them on an engine's base."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -65,14 +65,25 @@ class Goods:
 
     def wanted(self) -> list[Wanted]:
         return [
-            Wanted(title=self.titles[sha256], sha256=sha256, size=len(content), open=lambda content=content: _opened(content))
+            Wanted(
+                title=self.titles[sha256],
+                sha256=sha256,
+                size=len(content),
+                open=lambda content=content: _opened(content),
+            )
             for sha256, content in self.content.items()
         ]
 
     def _wheel(self, name: str, version: str, filename: str, content: bytes) -> Wheel:
         sha256 = self.add(filename, content)
         return Wheel(
-            name=name, version=version, source="default", filename=filename, sha256=sha256, size=len(content), requested=True
+            name=name,
+            version=version,
+            source="default",
+            filename=filename,
+            sha256=sha256,
+            size=len(content),
+            requested=True,
         )
 
 
@@ -105,7 +116,9 @@ def lock_on(engine: Engine, reference: str, goods: Goods, **overrides: Any) -> L
     found = engine.find(reference)
     assert found is not None, f"the engine has no {reference}: run make engine"
     with engine.container(found.id) as container:
-        done = container.run(["python3", "-c", "import platform, sys; print(platform.python_version(), sys.executable)"])
+        done = container.run(
+            ["python3", "-c", "import platform, sys; print(platform.python_version(), sys.executable)"]
+        )
     version, executable = done.stdout.decode().split()
     plain = make_base()
     base = replace(
@@ -125,7 +138,7 @@ def lock_on(engine: Engine, reference: str, goods: Goods, **overrides: Any) -> L
         "wheels": (),
         "env": {},
         "seeds": Seeds(),
-        "image": ImageOptions(repository="envlock-test/tiny"),
+        "image": ImageOptions(repository="envlock-build-test/tiny"),
         "project": ProjectFiles(),
         "installer": goods.pip(),
     }

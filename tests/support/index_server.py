@@ -1,4 +1,4 @@
-"""A package index on 127.0.0.1 (PEP 503 HTML, PEP 691 JSON, PEP 658 metadata) with switches for everything that goes wrong.
+"""A package index on 127.0.0.1 (PEP 503, 658, 691) with switches for everything that can go wrong.
 
 ::
 
@@ -18,13 +18,22 @@ import hashlib
 import html
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.support.packages import Package
 
@@ -50,6 +59,7 @@ class Switches:
     upload_times: bool = True  # say upload times (JSON only)
     ranges: bool = True  # honour Range for files
     redirect_files_to: str | None = None  # base URL of another server: files are a 302 to the same path there
+    tls: tuple[str, str] | None = None  # (certificate, key): PEM files; before the server starts only
     absolute_files: str | None = None  # base URL that file links point to (default: relative links)
 
 
@@ -65,7 +75,7 @@ class Index:
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.switches.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -242,6 +252,10 @@ def index_server(packages: Iterable[Package] = (), **switches: object) -> Iterat
     handler = type("Handler", (_Handler,), {"index": index})
     server = _Server(("127.0.0.1", 0), handler)
     index.port = server.server_address[1]
+    if index.switches.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*index.switches.tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -250,3 +264,27 @@ def index_server(packages: Iterable[Package] = (), **switches: object) -> Iterat
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def self_signed(folder: Path) -> tuple[str, str]:
+    """Make a certificate for 127.0.0.1 that nobody knows; return the PEM files of certificate and key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")

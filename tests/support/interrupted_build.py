@@ -1,4 +1,4 @@
-"""A build in a process of its own, for a test to interrupt: ``python -m tests.support.interrupted_build FOLDER``."""
+"""A build in its own process, for a test to interrupt: ``python -m tests.support.interrupted_build BASE FOLDER``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from envlock.build import build
 from envlock.model.spec import ImageOptions
 from tests.support.building import Goods, lock_on, plan_of, workshop
 from tests.support.debs import make_deb
-from tests.support.progress import Remembering, RememberedTask
+from tests.support.progress import RememberedTask, Remembering
 
-REPOSITORY = "envlock-test/interrupted"
+REPOSITORY = "envlock-build-test/interrupted"
 
 
 class _Told(Remembering):
@@ -31,18 +31,17 @@ class _Telling(RememberedTask):
         return None
 
     def note(self, text):
-        print(text, flush=True)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
-def main(folder: Path) -> None:
+def main(base: str, folder: Path) -> None:
     goods, engine = Goods(), DockerEngine(os.environ)
     slow = make_deb("tiny-slow", scripts={"postinst": "#!/bin/sh\necho now it is slow\nexec sleep 60\n"})
-    lock = lock_on(
-        engine, "envlock/base:py3.11", goods, debs=(goods.deb(slow),), image=ImageOptions(repository=REPOSITORY)
-    )
+    lock = lock_on(engine, base, goods, debs=(goods.deb(slow),), image=ImageOptions(repository=REPOSITORY))
     plan = plan_of(lock)
     build(plan, workshop=workshop(engine, folder, _Told()), wanted=goods.wanted(), project=folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

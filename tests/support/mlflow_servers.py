@@ -25,9 +25,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
+def mlflow_server(folder: Path, *, port: int | None = None) -> Iterator[str]:
     """Run ``mlflow server`` on SQLite in a folder, and end it with all its workers."""
-    port = free_port()
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     argv += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
     argv += ["--artifacts-destination", str(folder / "artifacts")]

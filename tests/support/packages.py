@@ -20,6 +20,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 EPOCH = (2020, 1, 1, 0, 0, 0)
@@ -94,7 +95,7 @@ def wheel(
     """
     stem = re.sub(r"[-_.]+", "_", name)
     escaped = version.replace("-", "_")
-    metadata = core_metadata(name, version, requires=requires, extras=extras, requires_python=requires_python)
+    described = core_metadata(name, version, requires=requires, extras=extras, requires_python=requires_python)
     info = f"{stem}-{escaped}.dist-info"
     pure = "true" if tag.endswith("-none-any") else "false"
     pythons, abis, platforms = tag.split("-")
@@ -105,7 +106,7 @@ def wheel(
     content: dict[str, bytes] = {}
     for path, text in (files if files is not None else {f"{stem}.py": f"VERSION = {version!r}\n"}).items():
         content[path] = text.encode() if isinstance(text, str) else text
-    content[f"{info}/METADATA"] = metadata
+    content[f"{info}/METADATA"] = described
     content[f"{info}/WHEEL"] = ("\n".join(wheel_file) + "\n").encode()
     if entry_points:
         content[f"{info}/entry_points.txt"] = _ini(entry_points)
@@ -116,7 +117,7 @@ def wheel(
         version=version,
         filename=f"{stem}-{escaped}{middle}-{tag}.whl",
         content=_zip(content),
-        metadata=metadata,
+        metadata=described,
         requires_python=requires_python,
         uploaded=uploaded,
         yanked=yanked,
@@ -124,13 +125,13 @@ def wheel(
 
 
 # A PEP 517 backend that needs nothing: it makes the wheel that the sdist was told to become.
-_BACKEND = '''\
+_BACKEND = """\
 import base64, hashlib, os, pathlib, zipfile
 
-NAME, VERSION, STEM, FAIL, CHECK = {name!r}, {version!r}, {stem!r}, {fail!r}, {check!r}
+NAME, VERSION, STEM, FAIL, CHECK, ASKS = {name!r}, {version!r}, {stem!r}, {fail!r}, {check!r}, {asks!r}
 
 def get_requires_for_build_wheel(config_settings=None):
-    return []
+    return ASKS
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     if FAIL:
@@ -151,7 +152,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for path, content in files.items():
             archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), content)
     return name
-'''
+"""
 
 
 def sdist(
@@ -164,6 +165,7 @@ def sdist(
     files: Mapping[str, str] | None = None,
     fail: str = "",
     check: str = "",
+    asks: Sequence[str] = (),
     backend: str = "own_backend",
     extra_members: Sequence[tarfile.TarInfo] = (),
     uploaded: str | None = None,
@@ -171,20 +173,21 @@ def sdist(
 ) -> Package:
     """Make an sdist that pip can build with no network.
 
-    ``build_requires`` goes into ``build-system.requires``; ``check`` is Python code that the backend runs before it builds
+    ``build_requires`` goes into ``build-system.requires``; ``check`` is Python code that the backend runs first
     (it can import the build requirements, look for a network…); ``fail`` makes the build fail with that message.
+    ``asks`` is what the backend asks for when it is asked itself (PEP 517, get_requires_for_build_wheel).
     ``extra_members`` are added to the tar as they are (for hostile archives).
     """
     stem = re.sub(r"[-_.]+", "_", name)
-    metadata = core_metadata(name, version, requires=requires, requires_python=requires_python)
+    described = core_metadata(name, version, requires=requires, requires_python=requires_python)
     modules = dict(files) if files is not None else {f"{stem}.py": f"VERSION = {version!r}\n"}
     root = f"{stem}-{version}"
     content = {
-        "PKG-INFO": metadata.decode(),
+        "PKG-INFO": described.decode(),
         "pyproject.toml": "[build-system]\n"
         f"requires = {list(build_requires)!r}\nbuild-backend = {backend!r}\nbackend-path = ['.']\n",
         "own_backend.py": _BACKEND.format(
-            name=name, version=version, stem=stem, fail=fail, check=check, paths=list(modules)
+            name=name, version=version, stem=stem, fail=fail, check=check, asks=list(asks), paths=list(modules)
         ),
         **{f"src/{path}": text for path, text in modules.items()},
     }
@@ -201,7 +204,7 @@ def sdist(
         version=version,
         filename=f"{root}.tar.gz",
         content=gzip.compress(buffer.getvalue(), mtime=0),
-        metadata=metadata,
+        metadata=described,
         requires_python=requires_python,
         uploaded=uploaded,
         yanked=yanked,
@@ -240,3 +243,14 @@ def _zip(content: Mapping[str, bytes]) -> bytes:
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
     return buffer.getvalue()
+
+
+def installed_wheel(name: str) -> Package:
+    """Return a pure-Python package that is installed beside the tests as a wheel again (a real pip, say)."""
+    distribution = metadata.distribution(name)
+    files = {
+        file.as_posix(): Path(str(distribution.locate_file(file))).read_bytes()
+        for file in sorted(distribution.files or ())
+        if ".." not in file.parts and "__pycache__" not in file.parts and not file.parts[0].endswith(".dist-info")
+    }
+    return wheel(name, distribution.version, files=files, requires_python=">=3.8", uploaded="2020-01-01T00:00:00Z")

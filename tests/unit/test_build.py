@@ -153,10 +153,10 @@ def test_the_base_under_no_name_is_used_as_it_is(make):
 
 def test_a_local_base_has_to_be_there(make):
     plan = plan_of(replace(LOCK, base=make_base(manifest_digest=None, repository="")))
-    with pytest.raises(EngineError, match="in no registry, and this engine does not have it$"):
+    with pytest.raises(EngineError, match=r"in no registry, and this engine does not have it$"):
         make(Remembered(), plan)
     other = Remembered(images={"sha256:" + "c" * 64: image("sha256:" + "c" * 64, plan.base.reference)})
-    with pytest.raises(EngineError, match="is another image, sha256:cccccccccccc$"):
+    with pytest.raises(EngineError, match=r"is another image, sha256:cccccccccccc$"):
         make(other, plan)
 
 
@@ -232,7 +232,7 @@ def test_a_push_that_fails_leaves_the_image(make):
     assert engine.find("demo:env-abababababab")
 
 
-@pytest.mark.parametrize("tag", ["", "-x", "a b", "a;b", "v1\n", "a/b", "x@sha256:" + "0" * 64, "UP/x:1", "a:b:c", "$x"])
+@pytest.mark.parametrize("tag", ["", "-x", "a b", "a;b", "v1\n", "a/b", "x@sha256:" + "0" * 64, "a:b:c", "$x"])
 def test_impossible_tags(tag):
     with pytest.raises(UsageError, match="neither a tag nor an image reference"):
         references(plan_of(), [tag])

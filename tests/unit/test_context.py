@@ -27,6 +27,10 @@ def on_disk(place: Path, content: bytes, **details) -> ContextFile:
     return ContextFile(path=place.name, content=place, size=len(content), **details)
 
 
+def opened(content: bytes) -> tarfile.TarFile:
+    return tarfile.open(fileobj=io.BytesIO(content))
+
+
 def test_a_whole_context(tmp_path):
     lock = make_lock()
     file = ProjectFile(path="src/train.py", executable=True, size=5, sha256=hashlib.sha256(b"train").hexdigest())
@@ -38,7 +42,7 @@ def test_a_whole_context(tmp_path):
     for sha256, path in artifacts.items():
         path.write_bytes(sha256.encode())
     with tar_stream(context_files(plan, dockerfile="FROM x\n", artifacts=artifacts, project=project)) as stream:
-        archive = tarfile.open(fileobj=io.BytesIO(stream.read()))
+        archive = opened(stream.read())
     members = {member.name: member for member in archive}
     assert list(members) == [
         "Dockerfile",
@@ -70,7 +74,7 @@ def test_the_same_bytes_in_any_order_and_at_any_time(tmp_path):
     (tmp_path / "a").touch()
     (tmp_path / "a").chmod(0o600)
     assert tar_stream(reversed(files)).read() == first
-    assert tarfile.open(fileobj=io.BytesIO(first)).getnames() == ["a", "b", "zażółć/" + "long" * 60]
+    assert opened(first).getnames() == ["a", "b", "zażółć/" + "long" * 60]
 
 
 def test_small_reads_give_the_same():

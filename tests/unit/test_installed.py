@@ -38,7 +38,9 @@ def test_one_thing_differs(found, said):
 
 
 def test_what_pip_lists_or_else_the_metadata():
-    probed = Probed(python="3.11.2", full="3.11.2 (main)", packages={"b-c": "1", "a": "2"}, torch="2.1+cu118", cuda=None)
+    probed = Probed(
+        python="3.11.2", full="3.11.2 (main)", packages={"b-c": "1", "a": "2"}, torch="2.1+cu118", cuda=None
+    )
     without = as_installed(probed, None)
     assert (without.packages, without.freeze) == ({"a": "2", "b-c": "1"}, "a==2\nb-c==1\n")
     assert without.reported == {"python": "3.11.2 (main)", "torch": "2.1+cu118"}

@@ -115,7 +115,13 @@ def test_what_cannot_go_into_an_image(tmp_path):
 def test_no_repository(tmp_path):
     write(tmp_path, "train.py")
     project = read(tmp_path, "*")
-    assert (project.revision, project.version, project.source, project.dirty, project.epoch) == (None, None, None, False, 0)
+    assert (project.revision, project.version, project.source, project.dirty, project.epoch) == (
+        None,
+        None,
+        None,
+        False,
+        0,
+    )
     assert read(tmp_path, "*", epoch=7).epoch == 7
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import docker.errors
-import requests
 
 from envlock.adapters.engine.connection import Connection
 from envlock.adapters.engine.container import discard
@@ -71,18 +70,12 @@ class Builds:
     def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:
         """Build a tar context; return the image's ID."""
         trace = Trace()
-        # A client of its own: closing its connection is what makes the engine stop a build.
-        with self._connection.fresh() as api:
-            answers: list[requests.Response] = []
-            api.hooks["response"].append(lambda response, **_: answers.append(response))
-            try:
-                with self._connection.reported("building", also=_bad_dockerfile):
-                    self._follow(api, context, platform, trace, on_line)
-            except BaseException:
-                for answer in answers:
-                    answer.close()
-                self._clean(trace)
-                raise
+        try:
+            with self._connection.fresh() as api, self._connection.reported("building", also=_bad_dockerfile):
+                self._follow(api, context, platform, trace, on_line)
+        except BaseException:
+            self._clean(trace)
+            raise
         assert trace.result is not None  # noqa: S101 - for the type checker
         self._made[trace.result] = trace.images
         return trace.result

@@ -10,10 +10,13 @@ from typing import Any
 
 import docker
 import docker.errors
+import requests
+from docker.auth import AuthConfig
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.tls import TLSConfig
 
-from envlock.adapters.engine.endpoint import DEFAULT_SOCKET, Endpoint, config_folder, find_endpoint
+from envlock.adapters.docker_login import Credentials, config_folder
+from envlock.adapters.engine.endpoint import DEFAULT_SOCKET, Endpoint, find_endpoint
 from envlock.adapters.engine.failures import Translate, reported
 from envlock.adapters.engine.transport import SocketAdapter, Ssh, unix_opener
 from envlock.errors import EngineError
@@ -32,6 +35,15 @@ class Connection:
         self._client: Any = None
         self._ssh: Ssh | None = None
         self._endpoint: Endpoint | None = None
+
+    def login(self, registry: str) -> dict[str, str]:
+        """Return the credentials for a registry as the engine wants them; empty where there are none."""
+        found = Credentials(self._environment).find(registry)
+        if found is None:
+            return {}
+        if not found.username:
+            return {"identitytoken": found.password}
+        return {"username": found.username, "password": found.password}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -58,12 +70,20 @@ class Connection:
 
     @contextmanager
     def fresh(self) -> Iterator[Any]:
-        """Give a client whose connections are not shared, and end them afterwards."""
+        """Give a client for one long answer; its connections end with the context.
+
+        The SDK leaves the connection open where such an answer is not read to its end, and closing it is what makes the
+        engine stop.
+        """
         with self.reported("connecting"):
             client = self._connect()
+        answers: list[requests.Response] = []
+        client.hooks["response"].append(lambda response, **_: answers.append(response))
         try:
             yield client
         finally:
+            for answer in answers:
+                answer.close()
             client.close()
 
     def close(self) -> None:
@@ -84,11 +104,12 @@ class Connection:
 
     def _greet(self, client: Any) -> None:
         client.trust_env = False  # no proxy, netrc or CA bundle meant for the web stands between us and the engine
-        folder = config_folder(self._environment)
-        if (folder / "config.json").is_file():
-            client.reload_login(str(folder / "config.json"))
-        client.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
+        # Credentials are looked up where one is needed, and given to that one request. An empty configuration would
+        # make the SDK read one by itself, and send all that it finds with each build.
+        client._auth_configs = AuthConfig({"auths": {"registry.invalid": {}}})  # noqa: SLF001 - see above
+        client.timeout = (CONNECT_SECONDS, CONNECT_SECONDS)
         answer = client.version(api_version=False)
+        client.timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
         offered = str(answer.get("ApiVersion", "0"))
         if _numbers(offered) < OLDEST:
             raise EngineError(

@@ -115,6 +115,10 @@ class GatewayContainer:
             except docker.errors.NotFound:
                 self._alive()
                 return None
+            except docker.errors.APIError as error:
+                if "too many links" in explanation(error):
+                    return None
+                raise
         return None
 
     def _alive(self) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from envlock.adapters.docker_login import config_folder
 from envlock.errors import UsageError
+from envlock.formats.hosts import is_loopback
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 SCHEMES = ("unix", "tcp", "http", "https", "ssh", "npipe")
@@ -33,14 +35,10 @@ class Endpoint:
         """Return the kind of address."""
         return self.host.partition("://")[0]
 
-
-def config_folder(environment: Mapping[str, str]) -> Path:
-    """Return the docker command line's folder: ``$DOCKER_CONFIG``, else ``~/.docker``."""
-    chosen = environment.get("DOCKER_CONFIG")
-    if chosen:
-        return Path(chosen)
-    home = environment.get("HOME")
-    return (Path(home) if home else Path.home()) / ".docker"
+    @property
+    def is_here(self) -> bool:
+        """Return whether the engine shares this machine's loopback, as far as its address says."""
+        return self.scheme in ("unix", "npipe") or is_loopback(urlsplit(self.host).hostname or "")
 
 
 def find_endpoint(environment: Mapping[str, str]) -> Endpoint:

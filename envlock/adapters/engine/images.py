@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker.errors
 
 from envlock.adapters.engine.connection import Connection
 from envlock.adapters.engine.failures import explanation
-from envlock.adapters.engine.transfers import refused_by_registry, transfer
+from envlock.adapters.engine.transfers import registry_refusal, transfer
 from envlock.errors import EngineError, InputError, UnknownImage
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import DEFAULT_REGISTRY, parse_reference
 from envlock.model.lock import Descriptor
 from envlock.ports import EngineImage, EngineInfo, Progress
@@ -29,13 +31,15 @@ def info(connection: Connection) -> EngineInfo:
         version=str(version.get("Version", "")),
         platform=f"{version.get('Os', 'linux')}/{version.get('Arch', '')}",
         storage=" / ".join(storage),
-        mirrors=_mirrors(about.get("RegistryConfig") or {}),
+        mirrors=_mirrors(about.get("RegistryConfig") or {}, here=connection.endpoint.is_here),
     )
 
 
-def _mirrors(registries: Mapping[str, Any]) -> tuple[str, ...]:
+def _mirrors(registries: Mapping[str, Any], *, here: bool) -> tuple[str, ...]:
+    """Return the mirrors; those on the loopback of an engine that is elsewhere are not what we would find on ours."""
     hub = (registries.get("IndexConfigs") or {}).get(DEFAULT_REGISTRY) or {}
-    return tuple(dict.fromkeys(str(url) for url in [*(registries.get("Mirrors") or ()), *(hub.get("Mirrors") or ())]))
+    urls = dict.fromkeys(str(url) for url in [*(registries.get("Mirrors") or ()), *(hub.get("Mirrors") or ())])
+    return tuple(url for url in urls if here or not is_loopback(urlsplit(url).hostname or ""))
 
 
 def find(connection: Connection, reference: str) -> EngineImage | None:
@@ -52,8 +56,9 @@ def pull(connection: Connection, reference: str, *, platform: str, progress: Pro
     """Pull an image for a platform."""
     name = parse_reference(reference)
     title = f"Pulling {name}"
-    with connection.reported(title, also=lambda error: refused_by_registry(explanation(error), name, doing="pull")):
-        answers = connection.api.pull(name.name, tag=name.target, platform=platform, stream=True, decode=True)
+    login = connection.login(name.registry)
+    with connection.fresh() as api, connection.reported(title, also=registry_refusal(name, doing="pull")):
+        answers = api.pull(name.name, tag=name.target, platform=platform, stream=True, decode=True, auth_config=login)
         transfer(answers, name, doing="pull", title=title, active=("Downloading",), progress=progress)
     image = find(connection, str(name) if name.digest is None else f"{name.name}@{name.digest}")
     if image is None:
@@ -72,8 +77,9 @@ def distribution(connection: Connection, reference: str) -> Descriptor:
     """Ask the registry, through the engine, what a reference points to."""
     name = parse_reference(reference)
     doing = f"asking the registry for {name}"
-    with connection.reported(doing, also=lambda error: refused_by_registry(explanation(error), name, doing="read")):
-        found = connection.api.inspect_distribution(str(name))["Descriptor"]
+    login = connection.login(name.registry)
+    with connection.reported(doing, also=registry_refusal(name, doing="read")):
+        found = connection.api.inspect_distribution(str(name), auth_config=login)["Descriptor"]
     return Descriptor(media_type=found["mediaType"], digest=found["digest"], size=int(found["size"]))
 
 

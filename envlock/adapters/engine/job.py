@@ -60,6 +60,7 @@ def _follow(api: Any, name: str, duplex: Duplex, on_output: Callable[[bytes, boo
     The reading is a thread's work, so that an interruption cannot fall into the middle of a frame.
     """
     failures: list[BaseException] = []
+    ended = threading.Event()  # not the thread's join(): interrupted once, it takes the thread for dead
 
     def pump() -> None:
         try:
@@ -67,16 +68,18 @@ def _follow(api: Any, name: str, duplex: Duplex, on_output: Callable[[bytes, boo
                 on_output(data, stream == STDERR)
         except (OSError, ValueError) as error:
             failures.append(error)
+        finally:
+            ended.set()
 
-    reader = threading.Thread(target=pump, daemon=True)
-    reader.start()
+    threading.Thread(target=pump, daemon=True).start()
     try:
-        reader.join()
+        ended.wait()
     except KeyboardInterrupt:
         for signal in ("SIGINT", "SIGTERM"):
             with suppress(docker.errors.APIError):
                 api.kill(name, signal=signal)
-            reader.join(GRACE_SECONDS / 2)
+            if ended.wait(GRACE_SECONDS / 2):
+                break
         raise
     if failures:
         raise failures[0]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import select
 import socket
+import ssl
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -24,9 +28,14 @@ class Duplex:
 
     def __init__(self, response: Any) -> None:
         self._response = response
-        self._file = response.raw._fp.fp  # noqa: SLF001 - there is no public way to it
         self._socket = response.raw.connection.sock
-        self._socket.settimeout(None)  # programs may be silent for as long as they like
+        self._file = response.raw._fp.fp  # noqa: SLF001 - there is no public way to it
+        self._send = self._socket.sendall
+        if isinstance(self._socket, ssl.SSLSocket):
+            channel = TlsChannel(self._socket, _buffered(self._file, self._socket))
+            self._file, self._send = io.BufferedReader(channel), channel.sendall
+        else:
+            self._socket.settimeout(None)  # programs may be silent for as long as they like
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """Yield (stream, bytes) until the other side ends."""
@@ -36,14 +45,65 @@ class Duplex:
 
     def send(self, data: bytes) -> None:
         """Write to the container's stdin."""
-        self._socket.sendall(data)
+        self._send(data)
 
     def close(self) -> None:
         """Hang up; a reader in another thread finds the end of the stream."""
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not the method of a TLS socket, which takes its state away under the reader.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         self._response.raw.connection.close()
         self._response.close()
+
+
+class TlsChannel(io.RawIOBase):
+    """Reading and writing of one TLS connection by two threads, which OpenSSL does not allow at the same time."""
+
+    def __init__(self, connection: ssl.SSLSocket, begun: bytes) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._begun = begun
+        self._lock = threading.Lock()
+
+    def readable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def readinto(self, target: Any) -> int:
+        """Wait for data."""
+        if self._begun:
+            taken, self._begun = self._begun[: len(target)], self._begun[len(target) :]
+            target[: len(taken)] = taken
+            return len(taken)
+        while True:
+            with self._lock, suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return self._connection.recv_into(target)
+            self._wait(select.POLLIN)
+
+    def sendall(self, data: bytes) -> None:
+        """Write all of it."""
+        rest = memoryview(data)
+        while rest:
+            with self._lock, suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                rest = rest[self._connection.send(rest) :]
+                continue
+            self._wait(select.POLLOUT)
+
+    def _wait(self, event: int) -> None:
+        if self._connection.fileno() < 0:
+            raise ConnectionAbortedError("the connection was closed")
+        poll = select.poll()
+        poll.register(self._connection, event)
+        poll.poll(1000)  # milliseconds; a renegotiation may need the other direction first
+
+
+def _buffered(file: Any, connection: ssl.SSLSocket) -> bytes:
+    """Return what arrived together with the response's header."""
+    connection.setblocking(False)
+    try:
+        return bytes(file.peek(1))
+    except ssl.SSLWantReadError:
+        return b""
 
 
 def hijack(

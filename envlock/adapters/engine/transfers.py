@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.failures import disk_full, explanation, is_disk_full
+from envlock.adapters.engine.failures import Translate, disk_full, explanation, is_disk_full
 from envlock.errors import EnvlockError, InputError, RegistryError, UnknownImage
 from envlock.formats.reference import Reference, parse_reference
 from envlock.formats.urls import scrub
@@ -27,9 +27,10 @@ _DENIED = re.compile(
 _TOO_MANY = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 _PLAIN_HTTP = re.compile(r"server gave HTTP response to HTTPS client", re.IGNORECASE)
 _CERTIFICATE = re.compile(r"x509|certificate", re.IGNORECASE)
+_BROKEN = re.compile(r"status(?: code)?:? 5\d\d", re.IGNORECASE)
 _UNREACHABLE = re.compile(
     r"dial tcp|connection refused|connection reset|no such host|timeout|timed out|unreachable|\bEOF\b"
-    r"|status(?: code)?:? 5\d\d|proxyconnect|deadline exceeded|canceled while waiting",
+    r"|proxyconnect|deadline exceeded|canceled while waiting",
     re.IGNORECASE,
 )
 
@@ -38,8 +39,9 @@ def push(connection: Connection, reference: str, *, progress: Progress) -> str:
     """Push a tag, and return the manifest digest that the registry acknowledged."""
     name = parse_reference(reference)
     title = f"Pushing {name}"
-    with connection.reported(title, also=lambda error: refused_by_registry(explanation(error), name, doing="push")):
-        answers = connection.api.push(name.name, tag=name.target, stream=True, decode=True)
+    login = connection.login(name.registry)
+    with connection.fresh() as api, connection.reported(title, also=registry_refusal(name, doing="push")):
+        answers = api.push(name.name, tag=name.target, stream=True, decode=True, auth_config=login)
         last = transfer(answers, name, doing="push", title=title, active=("Pushing",), progress=progress)
     digest = last.get("Digest")
     if not digest:
@@ -76,6 +78,11 @@ def _advance(answer: Mapping[str, Any], done: dict[str, int], task: Task) -> Non
         task.advance(current - done.get(layer, 0))
         done[layer] = current
         task.note(layer)
+
+
+def registry_refusal(name: Reference, *, doing: str) -> Translate:
+    """Return the translation of what the engine answers while it talks to a registry for us."""
+    return lambda error: refused_by_registry(explanation(error), name, doing=doing)
 
 
 def refused_by_registry(words: str, name: Reference, *, doing: str) -> EnvlockError:
@@ -118,6 +125,7 @@ _REFUSALS = (
         "put its CA into /etc/docker/certs.d/{registry}/ca.crt on the engine's machine",
     ),
     (_DENIED, "{registry} does not let us {doing} {name}", "log in: `{login}`; is the account allowed to?"),
+    (_BROKEN, "{registry} failed by a fault of its own", "try again; if it stays, the registry's log says more"),
     (
         _UNREACHABLE,
         "the engine cannot reach {registry}",

@@ -1,7 +1,7 @@
 """Ways to the engine for the SDK's client: a Unix socket, or ssh.
 
-The SDK's own ssh way needs paramiko even where it only calls the ssh program, and gives half of a pipe for a socket, which
-cannot carry two-way streams; its Unix way leaks the socket of each failed try.
+The SDK's own ssh way needs paramiko even where it only calls the ssh program, and gives half of a pipe for a socket,
+which cannot carry two-way streams; its Unix way leaks the socket of each failed try.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def unix_opener(url: str, *, timeout: float) -> Opener:
 
 
 class Ssh:
-    """An engine behind ssh: each connection is ``ssh HOST docker system dial-stdio``, as the docker command line has it."""
+    """An engine behind ssh: each connection is ``ssh HOST docker system dial-stdio``, as Docker's own are."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -210,7 +210,8 @@ def main() -> None:
     link = Link(os.fdopen(0, "rb", buffering=1 << 20), frames)
     server = Server(link.ask, PORT)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    link.send(HELLO, 0, json.dumps({"python": list(sys.version_info[:3]), "executable": sys.executable}).encode())
+    hello = {"python": list(sys.version_info[:3]), "executable": sys.executable, "port": server.server_port}
+    link.send(HELLO, 0, json.dumps(hello).encode())
     link.pump()
     os._exit(0)  # threads may still wait for answers that will never come
 

@@ -175,5 +175,5 @@ def _translated(error: Exception, uri: str, environ: Mapping[str, str]) -> Track
     return TrackingError(
         f"MLflow at {place} cannot be reached or does not work",
         details=[reason],
-        hint="check MLFLOW_TRACKING_URI and that the server runs ('envlock doctor' tells more)",
+        hint="check MLFLOW_TRACKING_URI and that the server runs",
     )

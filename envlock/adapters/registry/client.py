@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from envlock.adapters.registry.credentials import Credentials, Login
+from envlock.adapters.docker_login import Credentials, Login
 from envlock.adapters.registry.manifests import read_json
 from envlock.errors import RegistryError, UnknownImage
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import DEFAULT_REGISTRY
 from envlock.formats.urls import scrub
 
@@ -34,16 +34,6 @@ class Blob:
     content: bytes
     content_type: str
     digest: str
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Client:
@@ -131,20 +121,25 @@ class Client:
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
         if path in self._authorization:
             headers["Authorization"] = self._authorization[path]
-        while True:
+        failure, refusal = None, None
+        for base in self._bases:
             try:
                 with self._session.get(
-                    self._bases[0] + url, headers=headers, auth=as_it_is, timeout=TIMEOUT, stream=True
+                    base + url, headers=headers, auth=as_it_is, timeout=TIMEOUT, stream=True
                 ) as response:
                     content = _read(response, limit, where)
-            except requests.RequestException:
-                if len(self._bases) == 1:
-                    raise
-            else:
-                if not (len(self._bases) > 1 and response.status_code == _BAD_REQUEST):
-                    self._bases = self._bases[:1]
-                    return response, content
-            self._bases = self._bases[1:]
+            except requests.RequestException as error:
+                failure = failure or error
+                continue
+            if len(self._bases) > 1 and response.status_code == _BAD_REQUEST:
+                refusal = refusal or (response, content)  # what a TLS server says to plain HTTP; or it means it
+                continue
+            self._bases = [base]
+            return response, content
+        if refusal is not None:
+            return refusal
+        assert failure is not None  # noqa: S101 - there is an address, and it did not answer
+        raise failure
 
     def _answer(self, challenge: str, path: str, scheme: str, *, also: Sequence[str] = ()) -> str | None:
         """Return the header that answers a challenge (RFC 9110, 11.6; distribution token authentication).

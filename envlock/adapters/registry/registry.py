@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from envlock.adapters.docker_login import Credentials
 from envlock.adapters.registry import manifests
-from envlock.adapters.registry.client import Blob, Client, is_loopback
-from envlock.adapters.registry.credentials import Credentials
+from envlock.adapters.registry.client import Blob, Client
 from envlock.errors import InputError, RegistryError
+from envlock.formats.hosts import is_loopback
 from envlock.formats.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from envlock.ports import Manifest
 
@@ -34,9 +34,7 @@ class HttpRegistry:
         mirrors: Callable[[], Sequence[str]] = tuple,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        home = environment.get("HOME")
-        folder = environment.get("DOCKER_CONFIG") or str((Path(home) if home else Path.home()) / ".docker")
-        self._credentials = Credentials(Path(folder), environment)
+        self._credentials = Credentials(environment)
         self._mirrors = mirrors
         self._pause = pause
 

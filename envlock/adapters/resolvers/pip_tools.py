@@ -62,10 +62,13 @@ class PipToolsResolver:
             on_line=lambda line: on_line(found[1]) if (found := _COLLECTING.match(line)) else None,
         )
         if done.exit_code:
-            raise failure("pip-compile", done.stderr.decode("utf-8", "replace"))
+            texts = [text.decode("utf-8", "replace") for text in (done.stderr, done.stdout)]
+            raise failure("pip-compile", *texts, requirements=requirements)
         output = container.read(f"{_ROOT}/requirements.txt")
         if output is None:
-            raise WorldError("pip-compile wrote nothing", details=done.stderr.decode("utf-8", "replace").splitlines()[-20:])
+            raise WorldError(
+                "pip-compile wrote nothing", details=done.stderr.decode("utf-8", "replace").splitlines()[-20:]
+            )
         return Resolution(pins=read_pins(output.decode()))
 
 
@@ -74,7 +77,7 @@ _COLLECTING = re.compile(r"\s*Collecting ([^\s(]+)")
 
 def read_pins(text: str) -> dict[str, str]:
     """Read what pip-compile and uv write: ``name==version`` lines; raises ``WorldError`` for anything else."""
-    pins = {}
+    pins: dict[str, str] = {}
     for line in text.splitlines():
         bare = re.sub(r"(?:^|\s)#.*", "", line).strip()
         if not bare:
@@ -140,7 +143,7 @@ def _distributions(target: BasePython) -> list[metadata.Distribution]:
 
 
 def _check_python(distribution: metadata.Distribution, target: BasePython) -> None:
-    needed = distribution.metadata.get("Requires-Python")
+    needed = str(distribution.metadata.json.get("requires_python") or "")
     if needed and not SpecifierSet(needed).contains(target.version, prereleases=True):
         raise InputError(
             f"{distribution.name} {distribution.version} needs Python {needed}, and the base has {target.version}",

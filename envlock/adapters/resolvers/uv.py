@@ -49,13 +49,14 @@ class UvResolver:
             done = subprocess.run(
                 [program, *_arguments(folder, f"{server.url}/simple/", target)],
                 cwd=folder,
-                env=self._environ | {"HOME": name, "UV_HTTP_TIMEOUT": _SECONDS, "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"},
+                env=self._environ
+                | {"HOME": name, "UV_HTTP_TIMEOUT": _SECONDS, "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
             )
             if done.returncode:
-                raise failure("uv", done.stderr.decode("utf-8", "replace"))
+                raise failure("uv", done.stderr.decode("utf-8", "replace"), requirements=requirements)
             return Resolution(pins=read_pins((folder / "requirements.txt").read_text(encoding="utf-8")))
 
 
@@ -71,7 +72,9 @@ def find_uv() -> str:
     try:
         return os.fsdecode(uv.find_uv_bin())
     except FileNotFoundError as error:
-        raise WorldError("uv is installed, but its program is missing", hint="pip install --force-reinstall uv") from error
+        raise WorldError(
+            "uv is installed, but its program is missing", hint="pip install --force-reinstall uv"
+        ) from error
 
 
 def _arguments(folder: Path, index: str, target: BasePython) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,20 @@ class Login:
         return "Login(…)"  # nothing that prints a local variable shows a password
 
 
+def config_folder(environment: Mapping[str, str]) -> Path:
+    """Return the docker command line's folder: ``$DOCKER_CONFIG``, else ``~/.docker``."""
+    chosen = environment.get("DOCKER_CONFIG")
+    if chosen:
+        return Path(chosen)
+    home = environment.get("HOME")
+    return (Path(home) if home else Path.home()) / ".docker"
+
+
 class Credentials:
     """What ``docker login`` knows, read when first asked."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder = folder
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._folder = config_folder(environment)
         self._environment = dict(environment)
 
     def find(self, registry: str) -> Login | None:
@@ -37,8 +47,10 @@ class Credentials:
         if not file.is_file():
             return None
         try:
-            config = docker.auth.load_config(config_path=str(file), credstore_env=self._environment)
-            found = config.resolve_authconfig(registry)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the SDK, about a missing helper: it is an error below
+                config = docker.auth.load_config(config_path=str(file), credstore_env=self._environment)
+                found = config.resolve_authconfig(registry)
         except (docker.errors.DockerException, docker.credentials.errors.StoreError, ValueError) as error:
             raise RegistryError(
                 f"the credentials for {registry} in {file} cannot be had",
