@@ -16,14 +16,12 @@ from envlock.layers.archive import WheelArchive
 from envlock.layers.compiler import Compiler
 from envlock.layers.grouping import WheelGroup, group_wheels
 from envlock.layers.keys import layer_key, shadows_key, wheel_key
-from envlock.layers.parts import Parts
 from envlock.layers.scheme import plan_installation
 from envlock.layers.shadows import Files, shadowed
-from envlock.layers.sinks import Without
 from envlock.layers.store import LayerStore
 from envlock.layers.target import Target
-from envlock.layers.wheel_layer import compiled_path, write_wheel
 from envlock.layers.work import Work
+from envlock.layers.workshop import Workshop
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Wheel
 
@@ -65,67 +63,12 @@ class LayerMaker:
             return
         self._store.sweep()
         with Work(self._workers, self._compiler) as work:
-            made = self._start(missing, shadows, here, work, advance)
+            workshop = Workshop(
+                self._store, self._target, work=work, shadows=shadows, path_of=here.path, advance=advance
+            )
+            made = _start(workshop, work, missing, here)
             for key, layer in zip(keys, found, strict=True):
                 yield layer or made[key].result()
-
-    def _start(
-        self,
-        missing: Mapping[str, WheelGroup],
-        shadows: Mapping[str, frozenset[str]],
-        here: _Here,
-        work: Work,
-        advance: Advance,
-    ) -> dict[str, Future[StoredLayer]]:
-        """Start everything, the largest wheels first, so that no core is left alone with one of them at the end."""
-        parts = Parts(self._store, self._target, work, advance)
-        small = [wheel for group in missing.values() if not group.alone for wheel in group.wheels]
-        lacking = sorted((wheel for wheel in small if not parts.has(wheel)), key=lambda wheel: -wheel.size)
-        here.have([*(group.wheels[0] for group in missing.values() if group.alone), *lacking])
-        made = {
-            key: work.submit(
-                self._alone, group, key, shadows.get(group.wheels[0].name, frozenset()), here, work, advance
-            )
-            for key, group in missing.items()
-            if group.alone
-        }
-        waited = {wheel.name: work.submit(parts.make, wheel, here.path) for wheel in lacking}
-        for key, group in missing.items():
-            if not group.alone:
-                before = [waited[wheel.name] for wheel in group.wheels if wheel.name in waited]
-                left_out = {name: self._left_out(paths) for name, paths in shadows.items()}
-                made[key] = work.submit(parts.together, group, key, left_out, before, here.path)
-        return made
-
-    def _alone(
-        self,
-        group: WheelGroup,
-        key: str,
-        shadows: frozenset[str],
-        here: _Here,
-        work: Work,
-        advance: Advance,
-    ) -> StoredLayer:
-        """Make the layer of a large wheel."""
-        (wheel,) = group.wheels
-        with self._store.layers.making(key) as making:
-            if making.found:
-                return making.found
-            with WheelArchive(here.path(wheel), title=wheel.filename) as archive:
-                plan = plan_installation(archive, name=wheel.name, target=self._target, requested=wheel.requested)
-                tar = Without(making.file, self._left_out(shadows))
-
-                def watched(amount: int) -> None:
-                    work.check()
-                    advance(amount)
-
-                write_wheel(archive, plan, tar, target=self._target, compile_=work.compile, advance=watched)
-            written = tar.finish()
-            return making.keep(diff_id=written.diff_id, size=written.size, title=group.title)
-
-    def _left_out(self, paths: frozenset[str]) -> frozenset[str]:
-        """Return the paths with those of the files compiled from them."""
-        return paths.union(compiled_path(path, self._target) for path in paths if path.endswith(".py"))
 
     def _shadows(self, wheels: Sequence[Wheel], here: _Here) -> dict[str, frozenset[str]]:
         """Return which files of which package another package replaces; remembered for a whole list."""
@@ -147,6 +90,23 @@ class LayerMaker:
         with WheelArchive(path, title=wheel.filename) as archive:
             plan = plan_installation(archive, name=wheel.name, target=self._target, requested=wheel.requested)
             return Files(plan.paths(), plan.requires_python)
+
+
+def _start(
+    workshop: Workshop, work: Work, missing: Mapping[str, WheelGroup], here: _Here
+) -> dict[str, Future[StoredLayer]]:
+    """Start everything, the largest wheels first, so that no core is left alone with one of them at the end."""
+    alone = {key: group for key, group in missing.items() if group.alone}
+    shared = {key: group for key, group in missing.items() if not group.alone}
+    small = (wheel for group in shared.values() for wheel in group.wheels)
+    lacking = sorted((wheel for wheel in small if not workshop.has_part(wheel)), key=lambda wheel: -wheel.size)
+    here.have([*(group.wheels[0] for group in alone.values()), *lacking])
+    made = {key: work.submit(workshop.alone, group, key) for key, group in alone.items()}
+    parts = {wheel.name: work.submit(workshop.part, wheel) for wheel in lacking}
+    for key, group in shared.items():
+        before = [parts[wheel.name] for wheel in group.wheels if wheel.name in parts]
+        made[key] = work.submit(workshop.shared, group, key, before)
+    return made
 
 
 class _Here:

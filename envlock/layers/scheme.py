@@ -141,11 +141,17 @@ def _placed(archive: WheelArchive, points: EntryPoints, *, target: Target, name:
             Placed(
                 member=member,
                 path=_in_layer(full, target),
-                installed=posixpath.relpath(full, target.site_packages),
+                installed=from_site_packages(full, target),
                 script=kind == "scripts" and top.endswith(".data"),
             )
         )
     return placed
+
+
+def from_site_packages(path: str, target: Target) -> str:
+    """Return a path in the image as RECORD has it."""
+    site = f"{target.site_packages}/"
+    return path.removeprefix(site) if path.startswith(site) else posixpath.relpath(path, site)
 
 
 def _in_layer(path: str, target: Target) -> str:
@@ -168,7 +174,7 @@ def _generated(
     if requested:
         files.append((f"{target.site_packages}/{info}/REQUESTED", b"", False))
     return [
-        Generated(path.lstrip("/"), posixpath.relpath(path, target.site_packages), content, executable)
+        Generated(path.lstrip("/"), from_site_packages(path, target), content, executable)
         for path, content, executable in files
     ]
 

@@ -18,9 +18,7 @@ if __name__ == '__main__':
 _LONGEST_SHEBANG = 127  # bytes that Linux is sure to read (distlib)
 
 # distlib's pattern for an entry point (name = module:object [extras]), for the whole line.
-_POINT = re.compile(
-    r"(?P<name>[^\[\s=][^\s=]*) = (?P<module>\w+(?:\.\w+)*)\s*:\s*(?P<object>\w+(?:\.\w+)*)\s*(?:\[.*\])?"
-)
+_POINT = re.compile(r"(?P<name>[^\[\s=][^\s=]*) = (?P<module>\w+(?:\.\w+)*):(?P<object>\w+(?:\.\w+)*)\s*(?:\[.*\])?")
 _VERSIONED_PIP = re.compile(r"pip(\d+(\.\d+)?)?")
 _VERSIONED_EASY_INSTALL = re.compile(r"easy_install(-\d+\.\d+)?")
 

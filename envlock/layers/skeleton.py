@@ -1,4 +1,4 @@
-"""The empty virtual environment as a layer: what ``python -m venv --without-pip`` leaves, made by the base's own Python.
+"""The empty virtual environment as a layer: what ``python -m venv --without-pip`` of the base's own Python leaves.
 
 It is different from version to version, and from distribution to distribution, so the base itself is asked, once.
 """

@@ -17,6 +17,7 @@ EPOCH = 315_619_200
 BLOCK = 512
 _RECORD = 20 * BLOCK  # tar(5): an archive is padded to whole records
 _FLUSH = 1 << 20  # bytes
+_LARGE = 64 << 10  # bytes that are not worth copying together with others
 _OCTAL_SIZE = 8**11 - 1  # what a size field can say
 
 _FOLDER, _FILE, _LINK, _PAX = b"5", b"0", b"2", b"x"
@@ -85,9 +86,7 @@ class TarWriter:
 
     def flush(self) -> Written:
         """Hand everything to the file, and say what was written so far: entries without an end."""
-        self._digest.update(self._pending)
-        self._file.write(self._pending)
-        self._pending = bytearray()
+        self._hand_over()
         return Written(diff_id=f"sha256:{self._digest.hexdigest()}", size=self._size)
 
     def finish(self) -> Written:
@@ -98,11 +97,19 @@ class TarWriter:
 
     def _add(self, data: bytes) -> None:
         self._size += len(data)
+        if len(data) >= _LARGE:
+            self._hand_over()
+            self._digest.update(data)
+            self._file.write(data)
+            return
         self._pending += data
         if len(self._pending) >= _FLUSH:
-            self._digest.update(self._pending)
-            self._file.write(self._pending)
-            self._pending = bytearray()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._digest.update(self._pending)
+        self._file.write(self._pending)
+        self._pending = bytearray()
 
 
 def _header(path: str, kind: bytes, *, size: int = 0, mode: int, target: str = "") -> bytes:

@@ -11,7 +11,6 @@ each other, and its RECORD is not the one that pip leaves.
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from itertools import chain
 from envlock.layers.archive import Member, WheelArchive
 from envlock.layers.compiler import Source
 from envlock.layers.record import Row, checkable, dump_record, encoded, hash_of, installed_rows
-from envlock.layers.scheme import Installation, Placed
+from envlock.layers.scheme import Installation, Placed, from_site_packages
 from envlock.layers.scripts import fixed_first_line
 from envlock.layers.tar_writer import TarWriter
 from envlock.layers.target import Target
@@ -132,7 +131,7 @@ class _Writing:
             path = compiled_path(source.path, self._target).lstrip("/")
             if content is not None:
                 self._tar.file(path, (content,), size=len(content))
-                self._installed[f"/{path}"] = posixpath.relpath(f"/{path}", self._target.site_packages)
+                self._installed[f"/{path}"] = from_site_packages(f"/{path}", self._target)
             elif path in self._brought:
                 self._put(self._brought[path], *self._content(self._brought[path]))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.utils import parse_wheel_filename
 
@@ -44,7 +44,7 @@ class HereCompiler:
     def _one(self, path: str, content: bytes) -> bytes | None:
         try:
             code = compile(content, path, "exec", dont_inherit=True, optimize=0)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as the real ones
             return None
         return MAGIC_NUMBER + b"\1\0\0\0" + source_hash(content) + marshal.dumps(code)
 
@@ -77,7 +77,7 @@ def saved(packages: Iterable[Package], folder: Path) -> tuple[list[Wheel], dict[
     return wheels, {wheel.sha256: path for wheel, path in zip(wheels, paths, strict=True)}
 
 
-def installed(path: Path, target: Target, *, requested: bool = True) -> dict[str, tarfile.TarInfo]:
+def installed(path: Path, target: Target, *, requested: bool = True) -> dict[str, Entry]:
     """Make the entries of one wheel; return path below the environment → entry, with ``content``."""
     wheel = lock_wheel(path, requested=requested)
     buffer = io.BytesIO()
@@ -89,9 +89,18 @@ def installed(path: Path, target: Target, *, requested: bool = True) -> dict[str
     return entries(buffer.getvalue(), below=target.venv)
 
 
-def entries(tar: bytes | Path, *, below: str = "") -> dict[str, Any]:
-    """Read a tar back: path → entry, with ``content`` for regular files. A path that is there twice fails."""
-    found: dict[str, Any] = {}
+class Entry(NamedTuple):
+    """One entry of a tar."""
+
+    kind: str  # "file", "folder", "link"
+    mode: int
+    content: bytes | None
+    target: str
+
+
+def entries(tar: bytes | Path, *, below: str = "") -> dict[str, Entry]:
+    """Read a tar back: path → entry. A path that is there twice fails."""
+    found: dict[str, Entry] = {}
     file = tar.open("rb") if isinstance(tar, Path) else io.BytesIO(tar)
     with file, tarfile.open(fileobj=file) as archive:
         for entry in archive:
@@ -102,17 +111,17 @@ def entries(tar: bytes | Path, *, below: str = "") -> dict[str, Any]:
                 name = name.removeprefix(below + "/")
             assert name not in found, name
             stream = archive.extractfile(entry) if entry.isreg() else None
-            entry.content = stream.read() if stream else None  # type: ignore[attr-defined]
-            found[name] = entry
+            kind = "file" if entry.isreg() else "folder" if entry.isdir() else "link" if entry.issym() else "odd"
+            found[name] = Entry(kind, entry.mode, stream.read() if stream else None, entry.linkname)
     return found
 
 
-def files_of(store: LayerStore, layers: Iterable[StoredLayer], *, below: str) -> dict[str, Any]:
+def files_of(store: LayerStore, layers: Iterable[StoredLayer], *, below: str) -> dict[str, Entry]:
     """Return all regular files of layers; one that is in two of them fails."""
-    found: dict[str, Any] = {}
+    found: dict[str, Entry] = {}
     for layer in layers:
         for name, entry in entries(store.layers.path(layer.key), below=below).items():
-            if entry.isreg():
+            if entry.kind == "file":
                 assert name not in found, name
                 found[name] = entry
     return found

@@ -20,6 +20,7 @@ from envlock.layers.compiler import Source
 from envlock.layers.target import Target
 from envlock.ports import Container
 
+_MOST = 4 << 20  # bytes of sources in one run: they are in memory here several times over
 _FOLDER = "/tmp/envlock-compile"  # noqa: S108 - in a container of our own
 
 
@@ -49,12 +50,20 @@ class ContainerCompiler:
             self._waiting.append(batch)
         with self._running:
             if batch.results is None and batch.error is None:
-                with self._gate:
-                    batches, self._waiting = self._waiting, []
-                self._run(batches)
+                self._run(self._next(batch))
         if batch.error is not None:
             raise batch.error
         return batch.results or []
+
+    def _next(self, batch: _Batch) -> list[_Batch]:
+        """Take this batch and as many others as go with it."""
+        with self._gate:
+            self._waiting.remove(batch)
+            taken, size = [batch], batch.size
+            while self._waiting and size < _MOST:
+                taken.append(self._waiting.pop(0))
+                size += taken[-1].size
+        return taken
 
     def _run(self, batches: Sequence[_Batch]) -> None:
         try:
@@ -76,7 +85,8 @@ class ContainerCompiler:
             files[program] = worker_source().encode()
         self._container.put(files)
         done = self._container.run([self._python, *OPTIONS, program, data], env=ENVIRONMENT)
-        greeting, _, answer = done.stdout.partition(b"\n")
+        end = done.stdout.find(b"\n") + 1
+        greeting, answer = done.stdout[:end], memoryview(done.stdout)[end:]
         if done.exit_code:
             raise WorldError(
                 f"compiling in a container of the base failed with exit code {done.exit_code}",
@@ -91,5 +101,6 @@ class ContainerCompiler:
 class _Batch:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
+        self.size = sum(len(content) for _, content in sources)
         self.results: list[bytes | None] | None = None
         self.error: BaseException | None = None

@@ -1,9 +1,10 @@
 """Compiling with interpreters that run as processes of this machine.
 
-The interpreter is one of this machine that has exactly the target's version, or the target's own, run from an unpacked
-root file system: ``argv`` is whatever starts it. For the latter, unprivileged::
+The interpreter is one of this machine that has exactly the target's version (``local_interpreter``), or the target's
+own, run from an unpacked root file system (``unpacked_interpreter``)::
 
-    ProcessCompiler(("unshare", "-r", "chroot", ROOT, "/usr/bin/python3"), target)
+    argv, environment = unpacked_interpreter(root, "/usr/bin/python3")
+    ProcessCompiler(argv, target, workers=2, environment=environment)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import queue
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -37,7 +38,10 @@ class ProcessCompiler:
     A context manager: the processes end with it (or with this process, when their stdin closes).
     """
 
-    def __init__(self, argv: Sequence[str], target: Target, *, workers: int) -> None:
+    def __init__(
+        self, argv: Sequence[str], target: Target, *, workers: int, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._environment = ENVIRONMENT | dict(environment or {})
         self._argv = (*argv, *OPTIONS, "-c", worker_source())
         self._target = target
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
@@ -60,7 +64,7 @@ class ProcessCompiler:
         """Compile a batch in one process."""
         worker = self._idle.get()
         try:
-            worker = worker or _Worker(self._argv, self._target)
+            worker = worker or _Worker(self._argv, self._target, self._environment)
             return worker.compile(sources)
         except BaseException:
             if worker is not None:
@@ -76,10 +80,10 @@ class ProcessCompiler:
 
 
 class _Worker:
-    def __init__(self, argv: Sequence[str], target: Target) -> None:
+    def __init__(self, argv: Sequence[str], target: Target, environment: Mapping[str, str]) -> None:
         try:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(ENVIRONMENT)
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(environment)
             )
         except OSError as error:
             raise WorldError(f"{argv[0]}: {error.strerror}") from error

@@ -40,14 +40,14 @@ def packed(sources: Sequence[Source]) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def unpacked(answer: bytes, count: int) -> list[bytes | None]:
+def unpacked(answer: bytes | memoryview, count: int) -> list[bytes | None]:
     """Return the results of a batch of ``count`` files from an answer without its length."""
     results: list[bytes | None] = []
     position = 0
     while position < len(answer):
         compiles, length = _RESULT.unpack_from(answer, position)
         position += _RESULT.size
-        results.append(answer[position : position + length] if compiles else None)
+        results.append(bytes(answer[position : position + length]) if compiles else None)
         position += length
     if len(results) != count:
         raise WorldError(f"the interpreter that compiles answered for {len(results)} of {count} files")

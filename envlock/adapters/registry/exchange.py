@@ -9,10 +9,11 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from envlock.adapters.registry.client import PAUSES, TIMEOUT, Client, as_it_is, asked_pause, is_loopback, nobody_there
-from envlock.adapters.registry.credentials import Credentials
+from envlock.adapters.docker_login import Credentials
+from envlock.adapters.registry.client import PAUSES, TIMEOUT, Client, as_it_is, asked_pause, nobody_there
 from envlock.adapters.registry.manifests import read_json
 from envlock.errors import RegistryError
+from envlock.formats.hosts import is_loopback
 from envlock.formats.urls import scrub
 
 _T = TypeVar("_T")

@@ -10,18 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, cast
 from urllib.parse import urlsplit
 
+from envlock.adapters.docker_login import Credentials
 from envlock.adapters.packed_layers import PackedLayers
-from envlock.adapters.registry.client import is_loopback
-from envlock.adapters.registry.credentials import Credentials
 from envlock.adapters.registry.download import blob_blocks
 from envlock.adapters.registry.exchange import Exchange
 from envlock.adapters.registry.upload import has_blob, mount_blob, put_manifest, send_blob
 from envlock.errors import RegistryError
 from envlock.formats import oci
+from envlock.formats.hosts import is_loopback
 from envlock.formats.oci_archive import OpenLayer
 from envlock.formats.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from envlock.formats.streams import IteratorStream
@@ -52,9 +51,7 @@ class Blobs:
         mirrors: Callable[[], Sequence[str]] = tuple,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        home = environment.get("HOME")
-        folder = environment.get("DOCKER_CONFIG") or str((Path(home) if home else Path.home()) / ".docker")
-        self._credentials = Credentials(Path(folder), environment)
+        self._credentials = Credentials(environment)
         self._packed = packed
         self._mirrors = mirrors
         self._pause = pause

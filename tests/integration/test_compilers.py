@@ -1,0 +1,134 @@
+"""Compiled files are the same bytes whatever was compiled before them, beside them, and by whom."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import marshal
+import random
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from envlock.adapters.compilers import ProcessCompiler, local_interpreter
+from envlock.adapters.compilers.wire import LENGTH, WrongInterpreter, packed, unpacked, worker_source
+from envlock.errors import WorldError
+from envlock.layers.compiler import Source
+from envlock.layers.target import Target
+from tests.support.layers import HERE
+
+TARGET = Target(python=HERE)
+
+
+def real_sources(limit: int) -> list[Source]:
+    """Return files of this interpreter's library and packages, the same ones each time."""
+    roots = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
+    paths = sorted({path for root in roots for path in root.rglob("*.py")})
+    return [Source(str(path), path.read_bytes()) for path in random.Random(7).sample(paths, min(limit, len(paths)))]
+
+
+def digests(results: Sequence[bytes | None]) -> list[str]:
+    return [hashlib.sha256(content).hexdigest() if content else "" for content in results]
+
+
+def test_order_and_history_do_not_matter() -> None:
+    sources = real_sources(1500)
+    with ProcessCompiler((sys.executable,), TARGET, workers=2) as compiler:
+        batches = [sources[start : start + 50] for start in range(0, len(sources), 50)]
+        with ThreadPoolExecutor(4) as pool:
+            first = [one for batch in pool.map(compiler.compile, batches) for one in batch]
+    assert first.count(None) < 30
+    # A process with another past: other modules, another hash seed, the files in another order, each one twice.
+    program = (
+        "import asyncio, decimal, email, http.server, unittest, xml.dom.minidom, sys\n"
+        f"exec(compile({worker_source()!r}, 'worker', 'exec'))"
+    )
+    shuffled = list(range(len(sources)))
+    random.Random(1).shuffle(shuffled)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        input=packed([sources[at] for at in shuffled]) + packed([sources[at] for at in shuffled]),
+        capture_output=True,
+        check=True,
+        env={"PYTHONHASHSEED": "5"},
+    )
+    rest = done.stdout.partition(b"\n")[2]
+    for _ in range(2):
+        (length,) = LENGTH.unpack_from(rest)
+        answer, rest = rest[LENGTH.size : LENGTH.size + length], rest[LENGTH.size + length :]
+        second = unpacked(answer, len(sources))
+        wrong = [
+            sources[at].path
+            for at, one in zip(shuffled, digests(second), strict=True)
+            if one != digests([first[at]])[0]
+        ]
+        assert wrong == []
+
+
+def test_what_is_known_to_depend_on_history() -> None:
+    """Each of these came out differently in some process before ``_settled``."""
+    texts = [
+        "def f(x):\n    return x in {'kwargs', 'axis'}\ndef g(x):\n    return x in {'axis', 'kwargs'}\n",
+        "X = 'é'\nY = ['.', 'é', b'x', '']\n",
+        "class A:\n    def f(self):\n        class C: pass\n        return C, 'A.f', 'A.f.<locals>.C'\n",
+        "f = lambda: '<lambda>'\n",
+        "x = (1, ('a b', frozenset), 'a b', 2.5, -0.0, 0.0, 10**30)\n",
+    ]
+    sources = [Source(f"/x/{number}.py", text.encode()) for number, text in enumerate(texts)]
+    results = []
+    for order in (sources, sources[::-1], sources + sources[::-1]):
+        with ProcessCompiler((sys.executable,), TARGET, workers=1) as compiler:
+            found = {}
+            for source in order:
+                found.setdefault(source.path, set()).add(compiler.compile([source])[0])
+            results.append({path: frozenset(contents) for path, contents in found.items()})
+    assert results[0] == results[1] == results[2]
+
+
+def test_the_code_is_the_code() -> None:
+    source = b"def f(x, *, y=(1, frozenset({2}))):\n    '''Doc.'''\n    return x in {'a', 'b'}, f.__qualname__, 'f'\n"
+    with ProcessCompiler((sys.executable,), TARGET, workers=1) as compiler:
+        (content,) = compiler.compile([Source("/opt/x.py", source)])
+    assert content is not None
+    code = marshal.loads(content[16:])
+    assert code.co_filename == "/opt/x.py"
+    space: dict = {}
+    exec(code, space)
+    assert space["f"]("a") == (True, "f", "f")
+    assert space["f"].__doc__ == "Doc."
+
+
+def test_another_version_is_refused() -> None:
+    with (
+        ProcessCompiler((sys.executable,), Target(python="3.9.1"), workers=1) as compiler,
+        pytest.raises(WrongInterpreter, match=r"3\.9\.1"),
+    ):
+        compiler.probe()
+
+
+def test_a_program_that_is_no_interpreter() -> None:
+    for argv in (("/bin/false",), ("/no/such/program",)):
+        with ProcessCompiler(argv, TARGET, workers=1) as compiler, pytest.raises(WorldError):
+            compiler.compile([Source("/x.py", b"")])
+
+
+def test_an_interpreter_that_ends_in_the_middle(tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\necho '{json.dumps(_greeting())}'\nexit 1\n")
+    fake.chmod(0o755)
+    with ProcessCompiler((str(fake),), TARGET, workers=1) as compiler, pytest.raises(WorldError, match="ended"):
+        compiler.compile([Source("/x.py", b"a" * 1_000_000)])
+
+
+def _greeting() -> dict[str, str]:
+    return {"version": HERE, "implementation": "cpython", "cache_tag": TARGET.cache_tag}
+
+
+def test_looking_for_an_interpreter() -> None:
+    assert local_interpreter(TARGET, candidates=[sys.executable]) == sys.executable
+    assert local_interpreter(Target(python="3.2.99"), candidates=[sys.executable, "/bin/false"]) is None
