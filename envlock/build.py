@@ -20,11 +20,13 @@ from envlock.formats.dockerfile import dockerfile
 from envlock.formats.installed import as_installed, differences
 from envlock.formats.names import IMAGE_REFERENCE, TAG
 from envlock.formats.probe import SCRIPT, parse_probe
+from envlock.formats.reference import DEFAULT_REGISTRY, parse_reference
 from envlock.model.image import Image, Installed
 from envlock.model.plan import VENV, Plan
 from envlock.ports import Artifacts, Completed, Container, Engine, EngineImage, Progress, Wanted
 
 _PYTHON = f"{VENV}/bin/python"
+_OFFICIAL = f"{DEFAULT_REGISTRY}/library/"  # where the public registry keeps images that have no owner in their name
 
 
 class Readings(Protocol):
@@ -64,6 +66,7 @@ def build(
     ``RegistryError``, and what fetching raises.
     """
     names = references(plan, tags)
+    published = _published(names) if push else ()
     seconds: dict[str, float] = {}
     with workshop.guard(f"build-{plan.fingerprint}"):
         found = workshop.engine.find(names[0])
@@ -73,7 +76,7 @@ def build(
             image = _make(plan, names, workshop, wanted=wanted, project=project, seconds=seconds)
     if push:
         with _timed(seconds, "push"):
-            image = _push(image, workshop)
+            image = _push(image, published, workshop)
     return replace(image, seconds=seconds)
 
 
@@ -103,7 +106,8 @@ def _reuse(found: EngineImage, plan: Plan, names: tuple[str, ...], workshop: Wor
     installed = workshop.readings.get(found.id) or _verify(found.id, plan, workshop)
     for name in set(names) - set(found.tags):
         workshop.engine.tag(found.id, name)
-    return _image(found.id, plan, names, installed, reused=True)
+    image = _image(found.id, plan, names, installed, reused=True)
+    return replace(image, manifest_digest=_known_digest(found, names[0]))
 
 
 def _make(
@@ -193,9 +197,27 @@ def _run(container: Container, *arguments: str) -> bytes:
     return done.stdout
 
 
-def _push(image: Image, workshop: Workshop) -> Image:
-    digests = {name: workshop.engine.push(name, progress=workshop.progress) for name in image.tags}
-    return replace(image, manifest_digest=digests[image.reference], pushed=image.reference)
+def _published(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that can be pushed: a bare one ("demo:v1") would mean the public registry's own images."""
+    found = tuple(name for name in names if not parse_reference(name).repository.startswith(_OFFICIAL))
+    if not found:
+        raise UsageError(
+            f"{names[0]} names no registry to push to",
+            hint="set image: {repository: registry.example.org/team/demo} in the spec, or give such a name with --tag",
+        )
+    return found
+
+
+def _push(image: Image, names: Sequence[str], workshop: Workshop) -> Image:
+    digests = {name: workshop.engine.push(name, progress=workshop.progress) for name in names}
+    return replace(image, manifest_digest=digests[names[0]], pushed=names[0])
+
+
+def _known_digest(found: EngineImage, name: str) -> str | None:
+    """Return the manifest digest that a registry once gave the image under this repository."""
+    repository = parse_reference(name).repository
+    digests = (parse_reference(digest) for digest in found.digests)
+    return next((digest.digest for digest in digests if digest.repository == repository), None)
 
 
 def _image(image_id: str, plan: Plan, names: tuple[str, ...], installed: Installed, *, reused: bool) -> Image:

@@ -15,8 +15,14 @@ from envlock.errors import InputError
 from envlock.model.plan import Project, ProjectFile
 from envlock.model.spec import ProjectFiles
 
-# Never part of a project: version control, our own files, and what Python makes by itself.
-_ALWAYS_IGNORED = GitIgnoreSpec.from_lines([".git", ".envlock/", "/envlock.lock", "__pycache__/", "*.pyc"])
+# Never part of a project: version control, our own files, what Python makes by itself, and what MLflow writes here
+# where nothing else is set: with each recorded run it would be another project.
+_ALWAYS_IGNORED = GitIgnoreSpec.from_lines(
+    [
+        *(".git", ".envlock/", "/envlock.lock", "__pycache__/", "*.pyc"),
+        *("/mlflow.db", "/mlflow.db-journal", "/mlflow.db-shm", "/mlflow.db-wal", "/mlruns/", "/mlartifacts/"),
+    ]
+)
 _CHUNK = 1024 * 1024
 
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from envlock.errors import InputError, LockError, StorageError, UsageError
+from envlock.errors import InputError, StorageError, UsageError
 from envlock.formats.lock_json import load_lock
 from envlock.formats.requested import read_requested as parse_requested
 from envlock.model.lock import Lock
@@ -72,7 +72,4 @@ def _read(path: Path, *, hint: str) -> bytes:
 
 def read_lock_if_any(path: Path) -> Lock | None:
     """Return the lock so far, or None; a broken one is an error, not a reason to start over."""
-    try:
-        return read_lock(path)[0] if path.exists() else None
-    except LockError as error:
-        raise LockError(error.message, hint=f"remove {path} to lock from nothing, or {error.hint}") from error
+    return read_lock(path)[0] if path.exists() else None

@@ -42,6 +42,8 @@ def lock(
 
     Example:  envlock lock --upgrade-package torch
     """
+    if check and (upgrade or upgrade_package):
+        raise UsageError("--check only looks: it goes without --upgrade and --upgrade-package")
     requested = read_requested(spec)
     if check:
         _check(requested, lock_file, as_json=as_json)
@@ -114,7 +116,11 @@ def _report(result: Lock, lock_file: Path, *, unchanged: bool, as_json: bool) ->
         return
     print(f"{lock_file}: {'unchanged' if unchanged else 'written'}, fingerprint {name[:12]}")
     print(f"  base    {result.base.reference} ({result.base.os.pretty_name})")
-    print(f"  python  {result.base.python.version}, {len(result.wheels)} packages")
-    print(f"  apt     {len(result.debs)} packages")
+    print(f"  python  {result.base.python.version}, {_packages(len(result.wheels))}")
+    print(f"  apt     {_packages(len(result.debs))}")
     if result.cuda:
         print(f"  cuda    {result.cuda.version}, driver {result.cuda.min_driver} or newer")
+
+
+def _packages(count: int) -> str:
+    return "1 package" if count == 1 else f"{count} packages"

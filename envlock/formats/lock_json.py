@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from envlock.errors import LockError
+from envlock.formats.names import PLATFORM, REPOSITORY, TAG, USER
 from envlock.formats.structure import StructureError, from_plain, to_plain
-from envlock.model.lock import Deb, Lock, Wheel
+from envlock.model.lock import Base, Deb, Lock, Wheel
+from envlock.model.spec import ImageOptions
 
 FORMAT = 1
-_RELOCK = "lock again with 'envlock lock', or take the file from version control"
+_RELOCK = "take the file from version control, or remove it and run 'envlock lock'"
+_CONFLICT = re.compile(rb"^(?:<{7}|={7}|>{7})(?: |\r?$)", re.MULTILINE)  # as git writes them
 
 
 def dump_lock(lock: Lock) -> str:
@@ -30,6 +33,10 @@ def dump_lock(lock: Lock) -> str:
 
 def load_lock(text: str | bytes, *, file: str = "envlock.lock") -> Lock:
     """Read a lock file; raises ``LockError`` for one that is truncated, edited, or of an unknown format."""
+    if _CONFLICT.search(text if isinstance(text, bytes) else text.encode(errors="replace")):
+        raise LockError(
+            f"{file}: has the marks of a merge conflict in it", hint="take either side whole, then run 'envlock lock'"
+        )
     try:
         document = json.loads(text, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
@@ -105,7 +112,7 @@ def _check_format(found: object, file: str) -> None:
     if isinstance(found, int) and found > FORMAT:
         raise LockError(
             f"{file}: lock format {found} is newer than this envlock, which reads format {FORMAT}",
-            hint="upgrade envlock, or lock again with this one",
+            hint="upgrade envlock, or remove the file and run 'envlock lock'",
         )
     raise LockError(f"{file}: unknown lock format {found!r}", hint=_RELOCK)
 
@@ -121,18 +128,46 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 _DEB_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _DEB_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:-]*")
 _DEB_ARCHITECTURE = re.compile(r"[a-z0-9-]+")
+_ABSOLUTE = re.compile(r"/[^\x00-\x1f\x7f]*")
+_PLATFORM = re.compile(PLATFORM.pattern)
+_REPOSITORY = re.compile(REPOSITORY.pattern)
+_TAG = re.compile(TAG.pattern)
+_USER = re.compile(USER.pattern)
+_LARGEST_UID = 2**31 - 1
 
 
 def _check_values(lock: Lock) -> None:
-    _match(_DIGEST, lock.base.image_id, "base.image_id")
-    for digest in (lock.base.manifest_digest, lock.base.index_digest):
-        if digest is not None:
-            _match(_DIGEST, digest, "base.manifest_digest")
+    _match(_PLATFORM, lock.platform, "platform")
+    _check_base(lock.base)
+    _check_image(lock.image)
     for number, deb in enumerate(lock.debs):
         _check_deb(deb, f"debs[{number}]")
+        _among({source.name for source in lock.apt_sources}, deb.source, f"debs[{number}].source")
     for number, wheel in enumerate(lock.wheels):
         _check_wheel(wheel, f"wheels[{number}]")
+        _among({source.name for source in lock.python_sources}, wheel.source, f"wheels[{number}].source")
     _check_wheel(lock.installer, "installer")
+
+
+def _check_base(base: Base) -> None:
+    _match(_DIGEST, base.image_id, "base.image_id")
+    for digest in (base.manifest_digest, base.index_digest):
+        if digest is not None:
+            _match(_DIGEST, digest, "base.manifest_digest")
+    if base.manifest_digest is not None:
+        _match(_REPOSITORY, base.repository, "base.repository")
+    _match(_VERSION, base.python.version, "base.python.version")
+    _match(_ABSOLUTE, base.python.executable, "base.python.executable")
+
+
+def _check_image(image: ImageOptions) -> None:
+    _match(_REPOSITORY, image.repository, "image.repository")
+    for number, tag in enumerate(image.tags):
+        _match(_TAG, tag, f"image.tags[{number}]")
+    _match(_USER, image.user, "image.user")
+    if not 0 <= image.uid <= _LARGEST_UID:
+        raise StructureError(f"{image.uid} is not allowed in 'image.uid'")
+    _match(_ABSOLUTE, image.workdir, "image.workdir")
 
 
 def _check_deb(deb: Deb, path: str) -> None:
@@ -141,6 +176,7 @@ def _check_deb(deb: Deb, path: str) -> None:
     _match(_DEB_ARCHITECTURE, deb.architecture, f"{path}.architecture")
     _match(_POOL, deb.path, f"{path}.path")
     _match(_SHA256, deb.sha256, f"{path}.sha256")
+    _check_size(deb.size, f"{path}.size")
 
 
 def _check_wheel(wheel: Wheel, path: str) -> None:
@@ -148,6 +184,7 @@ def _check_wheel(wheel: Wheel, path: str) -> None:
     _match(_VERSION, wheel.version, f"{path}.version")
     _match(_FILE, wheel.filename, f"{path}.filename")
     _match(_SHA256, wheel.sha256, f"{path}.sha256")
+    _check_size(wheel.size, f"{path}.size")
     if wheel.built_from is not None:
         _match(_FILE, wheel.built_from.filename, f"{path}.built_from.filename")
         _match(_SHA256, wheel.built_from.sha256, f"{path}.built_from.sha256")
@@ -158,3 +195,13 @@ def _check_wheel(wheel: Wheel, path: str) -> None:
 def _match(grammar: re.Pattern[str], value: str, path: str) -> None:
     if not grammar.fullmatch(value):
         raise StructureError(f"{value!r} is not allowed in {path!r}")
+
+
+def _among(known: Collection[str], value: str, path: str) -> None:
+    if value not in known:
+        raise StructureError(f"{value!r} is not allowed in {path!r}")
+
+
+def _check_size(size: int, path: str) -> None:
+    if size < 0:
+        raise StructureError(f"{size} is not allowed in {path!r}")

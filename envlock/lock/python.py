@@ -113,7 +113,8 @@ def _installer(kept: Wheel | None, *, policy: Policy, means: Means) -> Wheel:
     if candidate is None:
         raise Unresolvable(
             f"no index has a {INSTALLER} for Python {policy.interpreter.python.version}, which installs the packages",
-            hint=f"offer a wheel of {INSTALLER} in the default index or in a folder of pip.find_links",
+            hint=f"offer a wheel of {INSTALLER} in the default index or in a folder of pip.find_links"
+            + (f"; as_of: {policy.as_of} hides everything newer" if policy.as_of else ""),
         )
     return pin(candidate, means)
 

@@ -22,7 +22,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from envlock.errors import EnvlockError
+from envlock.errors import EnvlockError, Unresolvable
+from envlock.formats.urls import without_credentials
 from envlock.lock.candidates import Candidate, Chooser, Offer, Policy
 from envlock.lock.core_metadata import CoreMetadata, read_core_metadata
 from envlock.ports import GatewayRequest, GatewayResponse, PackageIndex
@@ -160,6 +161,8 @@ class SimpleIndex:
         if wanted != filename:
             content = self.metadata(candidate)
             for requirement in self.core_metadata(candidate).wanted(self._markers):
+                if requirement.url is not None:
+                    raise _direct(candidate, requirement)
                 self.expect(requirement)
             return GatewayResponse(headers={"Content-Type": "application/octet-stream"}, body=(content,))
         return GatewayResponse(headers={"Content-Type": "application/octet-stream"}, body=self._content(candidate))
@@ -167,6 +170,14 @@ class SimpleIndex:
     def _content(self, candidate: Candidate) -> Iterator[bytes]:
         with self._index.open(candidate.file) as blocks:
             yield from blocks
+
+
+def _direct(candidate: Candidate, requirement: Requirement) -> Unresolvable:
+    return Unresolvable(
+        f"{candidate.name} {candidate.version} requires {requirement.name} by a direct URL, which no lock can pin:"
+        f" {without_credentials(str(requirement))}",
+        hint=f"exclude that version of {candidate.name}, or offer a wheel that asks for {requirement.name} by version",
+    )
 
 
 def served_name(candidate: Candidate) -> str:

@@ -126,6 +126,18 @@ def test_a_package_that_does_not_exist(workspace: Workspace, spec: Callable[...,
     refused(workspace, "lock", code=2, says=["no-such-package"])
 
 
+def test_a_dependency_by_direct_url(workspace: Workspace, index: Index, spec: Callable[..., None]) -> None:
+    index.add(wheel("direct", "1.0", requires=["other @ https://example.org/other-1.0-py3-none-any.whl"]))
+    spec(pip="direct")
+    refused(workspace, "lock", code=2, says=["direct 1.0", "other", "direct URL", "hint:"])
+
+
+def test_a_push_to_nowhere(workspace: Workspace, spec: Callable[..., None]) -> None:
+    spec(repository="nowhere")
+    workspace.envlock("lock")
+    refused(workspace, "build", "--push", code=2, says=["names no registry", "hint:"])
+
+
 def test_no_wheel_for_the_target(workspace: Workspace, index: Index, spec: Callable[..., None]) -> None:
     index.add(wheel("winonly", "1.0", tag="cp311-cp311-win_amd64"))
     spec(pip="winonly")

@@ -216,19 +216,29 @@ def test_an_image_that_had_a_name_before_is_not_removed(make):
     assert engine.find("somebody:elses")
 
 
-def test_push(make):
+PUBLISHED = "registry.example.org/team/demo:v1"
+
+
+def test_push_takes_the_names_that_have_a_registry(make):
     engine = Remembered(images=with_base())
-    made = make(engine, push=True)
-    assert engine.done[-2:] == [("push", "demo:env-abababababab"), ("push", "demo:latest")]
-    assert made.manifest_digest == "sha256:pushed-demo:env-abababababab"
-    assert made.pushed == "demo:env-abababababab"
+    made = make(engine, push=True, tags=[PUBLISHED])
+    assert [what for what in engine.done if what[0] == "push"] == [("push", PUBLISHED)]
+    assert made.manifest_digest == f"sha256:pushed-{PUBLISHED}"
+    assert made.pushed == PUBLISHED
     assert "push" in made.seconds
+
+
+def test_a_push_to_nowhere_is_refused_before_anything_is_built(make):
+    engine = Remembered(images=with_base())
+    with pytest.raises(UsageError, match="names no registry to push to"):
+        make(engine, push=True)
+    assert engine.done == []
 
 
 def test_a_push_that_fails_leaves_the_image(make):
     engine = Remembered(images=with_base(), failing={"push": RegistryError("no")})
     with pytest.raises(RegistryError):
-        make(engine, push=True)
+        make(engine, push=True, tags=[PUBLISHED])
     assert engine.find("demo:env-abababababab")
 
 

@@ -212,6 +212,16 @@ def test_a_line_break_never_gets_into_an_instruction(bad, place):
         dockerfile(replace(plan, **changes[place]))
 
 
+def test_a_line_break_in_a_comment_does_not_end_it():
+    base = plan_with().base
+    hostile = replace(
+        base,
+        os=replace(base.os, pretty_name="Debian\nRUN reboot"),
+        python=replace(base.python, version="3.11\nRUN reboot"),
+    )
+    assert "\nRUN reboot" not in dockerfile(replace(plan_with(), base=hostile))
+
+
 @pytest.mark.parametrize("name", ["A B", "A=B", "", "1A", "A\n", "Ä"])
 def test_names_that_would_be_read_as_something_else_are_refused(name):
     plan = plan_with()

@@ -121,6 +121,20 @@ def test_the_fingerprint_of_format_1_never_changes() -> None:
         (lambda d: d["debs"][0].update(path="/abs/x.deb"), "is not allowed in 'debs[0].path'"),
         (lambda d: d["debs"][0].update(path="pool/../x.deb"), "is not allowed in 'debs[0].path'"),
         (lambda d: d["base"].update(image_id="latest"), "is not allowed in 'base.image_id'"),
+        (lambda d: d["base"].update(repository=""), "is not allowed in 'base.repository'"),
+        (lambda d: d["base"].update(repository="--platform=x"), "is not allowed in 'base.repository'"),
+        (lambda d: d["base"].update(repository="x\nRUN evil"), "is not allowed in 'base.repository'"),
+        (lambda d: d["base"]["python"].update(version="3.11\nRUN evil"), "is not allowed in 'base.python.version'"),
+        (lambda d: d["base"]["python"].update(executable="--mount=x"), "is not allowed in 'base.python.executable'"),
+        (lambda d: d["image"].update(repository="../x"), "is not allowed in 'image.repository'"),
+        (lambda d: d["image"].update(tags=["a b"]), "is not allowed in 'image.tags[0]'"),
+        (lambda d: d["image"].update(user="a;b"), "is not allowed in 'image.user'"),
+        (lambda d: d["image"].update(uid=-5), "-5 is not allowed in 'image.uid'"),
+        (lambda d: d["image"].update(workdir="-rf"), "is not allowed in 'image.workdir'"),
+        (lambda d: d.update(platform="linux/amd64\nRUN"), "is not allowed in 'platform'"),
+        (lambda d: d["wheels"][0].update(size=-1), "-1 is not allowed in 'wheels[0].size'"),
+        (lambda d: d["wheels"][0].update(source="nope"), "'nope' is not allowed in 'wheels[0].source'"),
+        (lambda d: d["debs"][0].update(source="nope"), "'nope' is not allowed in 'debs[0].source'"),
     ],
 )
 def test_each_fault_is_named(edit, message: str) -> None:
@@ -137,6 +151,15 @@ def test_members_given_twice_are_refused() -> None:
     text = dump_lock(make_lock()).replace('"name": "demo"', '"name": "demo", "name": "demo"', 1)
     with pytest.raises(LockError, match="twice"):
         load_lock(text)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_merge_conflict_is_called_that(newline: str) -> None:
+    ours, theirs = (dump_lock(make_lock(name=name)) for name in ("ours", "theirs"))
+    text = newline.join(["<<<<<<< HEAD", ours, "=======", theirs, ">>>>>>> topic", ""])
+    with pytest.raises(LockError, match="merge conflict") as caught:
+        load_lock(text.encode())
+    assert "take either side" in caught.value.hint
 
 
 def test_nesting_is_bounded() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from envlock.cli.lock import lock
 from envlock.cli.planning import planned, source_date_epoch
 from envlock.cli.world import World
 from envlock.errors import StaleLock, UsageError
@@ -24,6 +25,12 @@ def test_source_date_epoch(tmp_path, text, epoch):
 def test_no_source_date_epoch(tmp_path, text):
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH is"):
         source_date_epoch(World(environ={"SOURCE_DATE_EPOCH": text}, cwd=tmp_path))
+
+
+@pytest.mark.parametrize("option", [{"upgrade": True}, {"upgrade_package": ["numpy"]}])
+def test_looking_at_a_lock_upgrades_nothing(option):
+    with pytest.raises(UsageError, match="--check only looks"):
+        lock(check=True, **option)
 
 
 def test_a_lock_alone_is_enough(tmp_path, monkeypatch):

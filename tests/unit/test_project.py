@@ -69,6 +69,14 @@ def test_what_is_never_part_of_a_project(tmp_path):
     assert selected(tmp_path, "*") == ["a/a.py", "data/envlock.lock", "envlock.yaml"]
 
 
+def test_what_mlflow_writes_beside_the_spec_does_not_change_the_project(tmp_path):
+    write(tmp_path, "train.py", "deep/mlflow.db")
+    before = read(tmp_path, "*")
+    write(tmp_path, "mlflow.db", "mlflow.db-journal", "mlruns/1/meta.yaml", "mlartifacts/1/x")
+    assert read(tmp_path, "*") == before
+    assert [file.path for file in before.files] == ["deep/mlflow.db", "train.py"]
+
+
 def test_content_and_mode(tmp_path):
     write(tmp_path, "b.sh", "a.py")
     (tmp_path / "b.sh").chmod(0o750)

@@ -87,7 +87,8 @@ def _start(api: Any, attempt: _Attempt, creation: dict[str, Any], handler: Handl
         api.start(attempt.name)
     except docker.errors.APIError as error:
         if _cannot_execute(error):
-            return explanation(error)
+            # runc's own words follow a tower of prefixes
+            return explanation(error).rpartition("unable to start container process: ")[2]
         raise
     if attempt.gateway.wait_ready(READY_SECONDS):
         return None
