@@ -197,6 +197,7 @@ def make_small_base(world: World) -> SmallBase:
     made = base_in_registry({"etc/hello": os.urandom(64)})
     repository = f"{REGISTRY}/envlock-test/base"
     from envlock.adapters.registry.credentials import Credentials
+
     from envlock.adapters.registry.exchange import Exchange
     from envlock.adapters.registry.upload import put_manifest, send_blob
 

@@ -131,6 +131,7 @@ def _cannot_execute(error: docker.errors.APIError) -> bool:
 
 def no_image(image: str) -> Any:
     """Return what knows the engine's words for an image that it does not have."""
+
     def translate(error: docker.errors.APIError) -> InputError | None:
         if isinstance(error, docker.errors.ImageNotFound) or "no such image" in explanation(error).lower():
             return InputError(f"the engine has no image {image}", hint="build it (`envlock build`) or pull it first")
