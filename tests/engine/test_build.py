@@ -27,7 +27,7 @@ from tests.support.building import Goods, lock_on, plan_of, workshop
 from tests.support.debs import make_deb
 from tests.support.progress import Remembering
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("build")]  # one worker: the images have fixed names
+pytestmark = pytest.mark.engine
 
 BASE = "envlock/base:py3.11"
 OURS = "envlock-build-test"

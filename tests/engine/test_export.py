@@ -22,7 +22,7 @@ from tests.support.building import Goods, lock_on, plan_of
 from tests.support.debs import make_deb
 from tests.support.progress import Remembering
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("export")]  # one worker: the images have fixed names
+pytestmark = pytest.mark.engine
 
 ENGINE = Path(__file__).parent.parent.parent / ".ci" / "engine"
 BASE = "127.0.0.1:5000/envlock/base:py3.11"

@@ -28,7 +28,7 @@ from envlock.model.spec import ImageOptions, Seeds
 from tests.support.building import Goods, lock_on, plan_of, workshop
 from tests.support.progress import Remembering
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("record")]  # one worker: the images have fixed names
+pytestmark = pytest.mark.engine
 
 BASE = "envlock/base:py3.11"
 REPOSITORY = "envlock-test/recorded"
