@@ -22,13 +22,10 @@ from tests.support.composing import Layers
 from tests.support.loading import BASE, REGISTRY, World, composed_world
 from tests.support.progress import Remembering
 
-ENGINES = [
-    "first",
-    pytest.param("second", marks=pytest.mark.second_engine),
-    pytest.param("third", marks=pytest.mark.second_engine),
-]
+# the other generations and kinds of image store (.ci/engine second up, third up) where they are asked for
+ENGINES = ["first", *os.environ.get("ENVLOCK_TEST_ENGINES", "").split()]
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("load")]
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module", params=ENGINES)
