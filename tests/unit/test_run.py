@@ -21,7 +21,7 @@ def make(**overrides: Any) -> Given:
         "env": (),
         "volumes": (),
         "environ": {},
-        "cwd": Path("/work"),
+        "cwd": Path("/jobs"),
     }
     return given(**{**arguments, **overrides})
 
@@ -86,11 +86,11 @@ def test_variables() -> None:
 def test_volumes() -> None:
     found = make(volumes=["./data:/data", "/srv:/srv:ro", "named:/cache", "..:/up", "sub/x:/x"])
     assert found.volumes == {
-        "/work/data": "/data",
+        "/jobs/data": "/data",
         "/srv": "/srv:ro",
         "named": "/cache",
         "/": "/up",
-        "/work/sub/x": "/x",
+        "/jobs/sub/x": "/x",
     }
     for wrong in ("x", "x:", ":/x", "/a:b", "/a:/b:rx", "/a:/b:ro:x"):
         with pytest.raises(UsageError):
