@@ -44,6 +44,10 @@ def from_conda(text: str, *, file: str, read: Callable[[str], str]) -> Found:
     return _from_environment(root, file=file, read=read)
 
 
+# pytorch's own channel says it in the build: py3.11_cuda11.8_cudnn8.7.0_0
+_CUDA_BUILD = re.compile(r"(?:^|_)cuda([0-9]+\.[0-9]+)(?:_|$)")
+
+
 @dataclass(kw_only=True, slots=True)
 class _Carried:
     """What is carried over so far."""
@@ -61,6 +65,8 @@ class _Carried:
             self.python = version.lstrip("=") or None
         if lower in CUDA:
             self._take_cuda(version)
+        elif built_for := _CUDA_BUILD.search(build):
+            self._take_cuda(f"=={built_for[1]}")
         target = self._on_index(lower, build)
         if target:
             self._require(target, version, shown=shown)

@@ -223,6 +223,12 @@ def test_conda_environment(file):
         assert any(what in item for item in whats(found)), what
 
 
+def test_a_cuda_that_only_the_build_of_pytorch_says():
+    found = read("python=3.11.5=h955ad1f_0\npytorch=2.1.2=py3.11_cuda11.8_cudnn8.7.0_0\n", "conda.txt")
+    assert spec_of(found).cuda == "11.8"
+    assert "pytorch's build for CUDA 11.8" in whats(found)
+
+
 def test_what_is_no_conda_file():
     with pytest.raises(SpecError) as caught:
         read("just text\n", "environment.yml")
