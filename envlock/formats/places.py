@@ -92,6 +92,28 @@ FILE_PATTERN = Text(
 )
 
 
+# Filesystem Hierarchy Standard 3.0: with all that is below, and only the folder itself
+_SYSTEM = frozenset({"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys"})
+_SHARED = frozenset(
+    f"/{name}"
+    for name in (
+        *("home", "media", "mnt", "opt", "root", "srv", "tmp", "usr", "var"),
+        *(
+            "usr/bin",
+            "usr/include",
+            "usr/lib",
+            "usr/lib64",
+            "usr/libexec",
+            "usr/local",
+            "usr/sbin",
+            "usr/share",
+            "usr/src",
+        ),
+        *("usr/local/bin", "usr/local/lib", "usr/local/sbin", "var/cache", "var/lib", "var/log", "var/tmp"),
+    )
+)
+
+
 def _check_workdir(text: str) -> Problem:
     parts = text.split("/")[1:]
     if not text.startswith("/"):
@@ -99,7 +121,12 @@ def _check_workdir(text: str) -> Problem:
     if "." in parts or ".." in parts:
         return "has . or .. in it", ""
     taken = [folder for folder in ("/opt/venv", "/opt/envlock") if text == folder or text.startswith(f"{folder}/")]
-    return (f"is inside {taken[0]}, which is envlock's own", "choose another, like /workspace") if taken else None
+    if taken:
+        return f"is inside {taken[0]}, which is envlock's own", "choose another, like /workspace"
+    # it becomes the user's own: a folder that programs of the base trust must not
+    if parts[0] in _SYSTEM or text in _SHARED:
+        return "is a folder of the system", "choose one of your own, like /workspace or /srv/train"
+    return None
 
 
 WORKDIR = Text(

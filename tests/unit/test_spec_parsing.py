@@ -171,3 +171,17 @@ def test_the_file_is_called_what_the_caller_calls_it():
 def test_what_a_spec_must_have(field):
     lines = [line for line in HEAD.splitlines() if not line.startswith(field)]
     assert f"field {field} is missing" in faults("\n".join(lines))[0]
+
+
+@pytest.mark.parametrize("folder", ["/etc", "/etc/x", "/usr/bin", "/usr", "/tmp", "/lib/x", "/proc", "/usr/local/bin"])
+def test_a_folder_of_the_system_cannot_be_given_to_the_user(folder):
+    text = f'name: a\nbase: b\npython: "3.11"\nimage: {{workdir: {folder}}}\n'
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, file="envlock.yaml")
+    assert "is a folder of the system" in caught.value.details[0]
+
+
+@pytest.mark.parametrize("folder", ["/usr/src/app", "/srv/train", "/home/me", "/workspace", "/opt/app", "/tmp/x"])
+def test_any_other_folder_can(folder):
+    text = f'name: a\nbase: b\npython: "3.11"\nimage: {{workdir: {folder}}}\n'
+    assert parse_spec(text, file="envlock.yaml").image.workdir == folder
