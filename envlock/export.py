@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from envlock.errors import InputError, StorageError, UsageError
-from envlock.formats.context import ContextFile, chunks, context_files
+from envlock.formats.context import ContextFile, chunks, context_files, on_disk
 from envlock.formats.dockerfile import HEADER, dockerfile
 from envlock.formats.templates import render
 from envlock.model.plan import Plan
@@ -103,7 +103,7 @@ def _write(root: Path, file: ContextFile, advance: Callable[[int], None]) -> Non
     relative = PurePosixPath(file.path)
     if relative.is_absolute() or ".." in relative.parts or "\0" in file.path:
         raise InputError(f"{file.path!r} would be written outside the folder")
-    path = root / relative
+    path = root / on_disk(file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as stream:
         for chunk in chunks(file):

@@ -9,12 +9,10 @@ from envlock.errors import EngineError, InputError, LockError
 from envlock.formats.debian import DebianFormatError, installed_packages, parse_os_release
 from envlock.formats.display import one_line
 from envlock.formats.environments import environment_of_live, environment_of_lock, split_env
-from envlock.formats.installed import as_installed
 from envlock.formats.lock_json import fingerprint, load_lock
 from envlock.formats.probe import SCRIPT, Probed, parse_probe
 from envlock.formats.secrets import hide
 from envlock.model.environment import Environment
-from envlock.model.image import Installed
 from envlock.model.lock import Lock
 from envlock.model.plan import FINGERPRINT_LABEL, METADATA, VENV
 from envlock.ports import Container, Engine, EngineImage
@@ -68,22 +66,6 @@ def embedded_lock(image: EngineImage, container: Container) -> Lock | None:
     except LockError:
         return None
     return lock if fingerprint(lock) == label else None
-
-
-def read_installed(container: Container) -> Installed:
-    """Ask the Python of an envlock image what is installed; raises ``EngineError`` where it does not say."""
-    python = f"{VENV}/bin/python"
-    probed = _ask(python, container)
-    if probed is None:
-        raise EngineError(f"the image has no {python}, where envlock keeps its environment")
-    freeze = None
-    if "pip" in probed.packages:
-        pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "freeze", "--all"]
-        done = container.run(pip, env={"PIP_CONFIG_FILE": "/dev/null"}, workdir="/")
-        if done.exit_code != 0:
-            raise EngineError("pip freeze failed in the image", details=_last_lines(done.stderr))
-        freeze = done.stdout.decode(errors="replace")
-    return as_installed(probed, freeze)
 
 
 def _from_lock(image: EngineImage, lock: Lock, reference: str, title: str) -> Environment:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from envlock.errors import InputError
@@ -45,8 +45,19 @@ class Expectation:
     """What an image of a lock has to be."""
 
     base: str  # what the engine calls the base image
-    layers: Sequence[OpenTar]  # the tars above it, bottom first, without the project's
-    image: ComposedImage | None = None  # made again from nothing, to compare digests with
+    layers: Sequence[OpenTar]  # the tars above it, bottom first
+    with_project: bool = False  # the project's files are among them; else the image's label has to do
+    config: Mapping[str, Any] = field(default_factory=dict)  # how its containers start (OCI image spec, config)
+    again: Again | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Again:
+    """The image, made again from nothing, to compare digests with."""
+
+    image: ComposedImage
+    ids: frozenset[str]  # what engines may call it
+    whole: bool  # with the project's layer; without it, what is above the other layers is not compared
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,12 +92,16 @@ def verify(
     wanted = expectation(lock, image)
     with progress.task("Reading the files that have to be there"):
         expected = expected_tree(lambda: engine.tree(wanted.base), wanted.layers)
-    project = project_files(expected, found, lock.image.workdir, image.labels.get(PROJECT_LABEL))
+    passed: frozenset[str] = frozenset()
+    told: tuple[Finding, ...] = ()
+    if not wanted.with_project:
+        passed, told = _project(expected, found, lock.image.workdir, image.labels.get(PROJECT_LABEL))
     findings = [
         *_labelled(lock, image),
-        *compare_trees(expected, found, passed=project or frozenset()),
-        *([] if project is not None else [_other_project(lock.image.workdir)]),
-        *(compare_digests(wanted.image, image) if wanted.image else ()),
+        *_settings(wanted.config, image),
+        *compare_trees(expected, found, passed=passed),
+        *told,
+        *(compare_digests(wanted.again, image) if wanted.again else ()),
     ]
     return Report(image=image, fingerprint=fingerprint(lock), files=len(found.nodes), findings=tuple(findings))
 
@@ -179,13 +194,29 @@ def _difference(expected: Node | None, found: Node | None) -> str:
 # --- the project ------------------------------------------------------------------------------------------------------
 
 
-def project_files(expected: Tree, found: Tree, workdir: str, label: str | None) -> frozenset[str] | None:
-    """Return what was added below the working folder, if it is exactly the project that the image says; else None.
+def _project(
+    expected: Tree, found: Tree, workdir: str, label: str | None
+) -> tuple[frozenset[str], tuple[Finding, ...]]:
+    """Return what was added below the working folder as the project, and what there is to say of it.
 
     The lock does not hold the project's files; the image's label holds a sha256 over them (``plan.project_digest``).
+    Where they are others, nobody here knows which.
     """
+    known = project_files(expected, found, workdir, label)
+    if known is not None:
+        return known, ()
+    other = Finding(
+        where=workdir,
+        message="holds other files than the project that the image was built for (label envlock.project)",
+        remedy="verify it in the project's own folder, to see which",
+    )
+    return frozenset(_added(expected, found, workdir)), (other,)
+
+
+def project_files(expected: Tree, found: Tree, workdir: str, label: str | None) -> frozenset[str] | None:
+    """Return what was added below the working folder, if it is exactly the project that the image says; else None."""
     top = workdir.strip("/") + "/" if workdir.strip("/") else ""
-    added = sorted(path for path in found.nodes.keys() - expected.nodes.keys() if path.startswith(top))
+    added = _added(expected, found, workdir)
     files = [path for path in added if found.nodes[path].kind == "file"]
     lines = (
         json.dumps([path.removeprefix(top), bool(found.nodes[path].mode & 0o100), found.nodes[path].content.hex()])
@@ -197,29 +228,57 @@ def project_files(expected: Tree, found: Tree, workdir: str, label: str | None) 
     return frozenset([*files, *(folders & {parent for path in files for parent in _parents(path)})])
 
 
-def _other_project(workdir: str) -> Finding:
-    return Finding(
-        where=workdir,
-        message="holds other files than the project that the image was built for (label envlock.project)",
-        remedy=_AGAIN,
-    )
+def _added(expected: Tree, found: Tree, workdir: str) -> list[str]:
+    top = workdir.strip("/") + "/" if workdir.strip("/") else ""
+    return sorted(path for path in found.nodes.keys() - expected.nodes.keys() if path.startswith(top))
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _settings(config: Mapping[str, Any], image: EngineImage) -> Iterator[Finding]:
+    """Yield what containers of the image would get otherwise: variables, user, folder and program."""
+    if not config:
+        return
+    wanted = dict(line.partition("=")[::2] for line in config["Env"])
+    for name in sorted(wanted.keys() | image.env.keys()):
+        if wanted.get(name) != image.env.get(name):
+            yield _setting(f"variable {name}", image.env.get(name), wanted.get(name))
+    for name, there, expected in (
+        ("user", image.user, config["User"]),
+        ("working directory", image.workdir, config["WorkingDir"]),
+        ("entrypoint", list(image.entrypoint), list(config.get("Entrypoint") or ())),
+    ):
+        if there != expected:
+            yield _setting(name, there, expected)
+
+
+def _setting(where: str, there: object, expected: object) -> Finding:
+    if there is None or expected is None:
+        return Finding(where=where, message=_MISSING if there is None else _ADDED, remedy=_AGAIN)
+    return Finding(where=where, message=f"is {there!r}, and has to be {expected!r}", remedy=_AGAIN)
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------
 
 
-def compare_digests(again: ComposedImage, image: EngineImage) -> tuple[Finding, ...]:
-    """Return each layer that is another one when everything is made again."""
-    base = len(again.base_diff_ids)
+def compare_digests(again: Again, image: EngineImage) -> tuple[Finding, ...]:
+    """Return each layer that is another one when everything is made again, or else the configuration that is."""
+    made = again.image
+    base = len(made.base_diff_ids)
     titles = [f"layer {number} of the base" for number in range(1, base + 1)]
-    titles += [f"layer {number}: {layer.title}" for number, layer in enumerate(again.layers, start=base + 1)]
+    titles += [f"layer {number}: {layer.title}" for number, layer in enumerate(made.layers, start=base + 1)]
     findings = [
-        Finding(where=title, message=f"is {there}, and made again {made}", remedy=_AGAIN)
-        for title, made, there in zip(titles, again.diff_ids, image.diff_ids, strict=False)
-        if made != there
+        Finding(where=title, message=f"is {there}, and made again {new}", remedy=_AGAIN)
+        for title, new, there in zip(titles, made.diff_ids, image.diff_ids, strict=False)
+        if new != there
     ]
-    if len(again.diff_ids) != len(image.diff_ids):
-        message = f"has {len(image.diff_ids)} layers, and made again {len(again.diff_ids)}"
+    expected = len(made.diff_ids) + (0 if again.whole else 1)  # the project's, which is not here
+    if expected != len(image.diff_ids):
+        message = f"has {len(image.diff_ids)} layers, and made again {expected}"
+        findings.append(Finding(where="the image", message=message, remedy=_AGAIN))
+    if again.whole and not findings and image.id not in again.ids:
+        message = f"the configuration is another one: {image.id}, and made again {made.image_id}"
         findings.append(Finding(where="the image", message=message, remedy=_AGAIN))
     return tuple(findings)
 

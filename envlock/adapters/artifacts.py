@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import re
+import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envlock.errors import HashMismatch, StorageError
+from envlock.layers.claims import claimed, gate, sweep
+from envlock.model.kept import Kept
 from envlock.ports import Progress, Task, Wanted
 
 _DOWNLOADS = 8  # at a time: enough to hide each server's latency, few enough for any server's patience
 _PARTIAL = ".partial-"
-_ABANDONED = 24 * 3600  # seconds after which another process's unfinished file is nobody's any more
 _BLOCK = 1024 * 1024  # bytes read at a time while hashing
+
+
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactStore:
@@ -50,6 +54,7 @@ class ArtifactStore:
         """Return the path of a stored file after checking its hash; a file that was changed on disk is removed."""
         path = self._path(sha256)
         try:
+            self._touch(path)
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
@@ -61,6 +66,40 @@ class ArtifactStore:
                 path.unlink()
             return None
         return path
+
+    def kept(self) -> Iterator[Kept]:
+        """Yield every stored file. See ``cache.Keeper`` for this and the next two."""
+        for path in sorted(self._root.glob("sha256/??/*")):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                if _NAME.fullmatch(path.name) and path.is_file():
+                    yield Kept(kind="artifact", key=path.name, size=status.st_size, used=status.st_mtime)
+
+    def remove(self, item: Kept, *, since: float) -> bool:
+        """Remove a file that nobody wanted after a time, and say whether it is gone."""
+        path = self._path(item.key)
+        try:
+            with gate(self._root, alone=True):
+                if path.stat().st_mtime > since:
+                    return False
+                path.unlink()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise _storage_error(path, error) from error
+        return True
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed left unfinished."""
+        self._sweep()
+
+    def _touch(self, path: Path) -> None:
+        """Note that a file is wanted; raises ``FileNotFoundError``."""
+        with gate(self._root):
+            try:
+                os.utime(path)
+            except PermissionError:
+                path.stat()  # somebody else's file, or a disk that is only read: pruning it is their business
 
     def _have(self, wanted: Sequence[Wanted], progress: Progress) -> dict[str, Path]:
         """Return those of the files that are here, unchanged. hashlib lets other threads run: all cores are used."""
@@ -128,31 +167,23 @@ class ArtifactStore:
     @contextmanager
     def _partial(self) -> Iterator[tuple[Callable[[bytes], object], Callable[[Path], None]]]:
         """Give a writer of a temporary file and a function that gives it its name; without the latter it is gone."""
-        temporary: Path | None = None
+        temporary = self._root / f"{_PARTIAL}{secrets.token_hex(8)}"
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._root, prefix=_PARTIAL, delete=False) as file:
-                temporary = Path(file.name)
+            with claimed(temporary) as file:
 
                 def keep(path: Path) -> None:
                     file.flush()
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    Path(file.name).replace(path)
+                    with gate(self._root):
+                        temporary.replace(path)
 
                 yield file.write, keep
         except OSError as error:
             raise _storage_error(self._root, error) from error
-        finally:
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Remove what processes that were killed left unfinished."""
-        with suppress(OSError):
-            for path in self._root.glob(f"{_PARTIAL}*"):
-                if path.stat().st_mtime < time.time() - _ABANDONED:
-                    path.unlink(missing_ok=True)
+        sweep(self._root, f"{_PARTIAL}*")
 
 
 class _Stopped(Exception):  # only ever seen inside this module

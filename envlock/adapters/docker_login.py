@@ -30,8 +30,11 @@ def config_folder(environment: Mapping[str, str]) -> Path:
     chosen = environment.get("DOCKER_CONFIG")
     if chosen:
         return Path(chosen)
-    home = environment.get("HOME")
-    return (Path(home) if home else Path.home()) / ".docker"
+    try:
+        home = Path(environment.get("HOME") or Path.home())
+    except RuntimeError:  # a number that no user has, as containers may run with
+        home = Path("/")
+    return home / ".docker"
 
 
 class Credentials:

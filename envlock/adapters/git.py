@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -30,19 +31,26 @@ def git_facts(root: Path, files: Sequence[str], *, warn: Callable[[str], None]) 
     Dirty means: a file of the repository differs from the commit, or one of ``files`` (relative to ``root``) is not in
     it. A repository that git refuses to read, as it belongs to somebody else, is said through ``warn``.
     """
-    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD", refused=warn)
+    head = _git(root, "show", "--no-patch", "--no-show-signature", "--format=%H %ct", "HEAD", refused=warn)
     if not head:
         return None
-    changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none"))
-    tracked = set((_git(root, "ls-files", "-z", "--", ".") or "").split("\0")) if files else set()
-    dirty = changed or any(path not in tracked for path in files)
-    described = _git(root, "describe", "--tags", "--always")
+    revision, _, committed = head.partition(" ")
+    questions = (
+        ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none"),
+        ("ls-files", "-z", "--", "."),
+        ("describe", "--tags", "--always"),
+        ("config", "--get", "remote.origin.url"),
+    )
+    with ThreadPoolExecutor(len(questions)) as pool:
+        changed, tracked, described, url = pool.map(lambda question: _git(root, *question), questions)
+    known = set((tracked or "").split("\0"))
+    dirty = bool(changed) or any(path not in known for path in files)
     return GitFacts(
-        revision=head,
+        revision=revision,
         dirty=dirty,
         version=described and described + ("-dirty" if dirty else ""),
-        source=public_url(_git(root, "config", "--get", "remote.origin.url") or ""),
-        committed=int(_git(root, "show", "--no-patch", "--format=%ct", "HEAD") or 0),
+        source=public_url(url or ""),
+        committed=int(committed),
     )
 
 

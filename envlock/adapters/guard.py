@@ -25,7 +25,10 @@ class FileGuard:
             self._folder.mkdir(parents=True, exist_ok=True)
             stream = path.open("ab")
         except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise StorageError(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint="free some space there, or put the state elsewhere with ENVLOCK_STATE_DIR",
+            ) from error
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

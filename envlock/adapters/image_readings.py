@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from envlock.formats.structure import StructureError, from_plain, to_plain
+from envlock.layers.claims import write_at_once
 from envlock.model.image import Installed
 
 
@@ -26,14 +27,8 @@ class ImageReadings:
     def put(self, image_id: str, installed: Installed) -> None:
         """Remember it."""
         content = json.dumps(to_plain(installed), ensure_ascii=True, sort_keys=True)
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._folder) as work:
-                file = Path(work) / "reading"
-                file.write_text(content, encoding="utf-8")
-                file.rename(self._path(image_id))
-        except OSError:
-            return
+        with suppress(OSError):
+            write_at_once(self._path(image_id), content.encode())
 
     def _path(self, image_id: str) -> Path:
         return self._folder / f"{image_id.rpartition(':')[2]}.json"

@@ -6,13 +6,12 @@ too: engines before the containerd image store load the archive by that.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tarfile
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -21,12 +20,10 @@ from envlock.adapters.packed_layers import PackedLayers
 from envlock.errors import RegistryError, StorageError, UsageError
 from envlock.formats import oci
 from envlock.formats.oci_archive import BLOCK, OpenBlob, OpenLayer, checked, header, padding
+from envlock.layers.claims import claimed
 from envlock.model.layers import ComposedImage, StoredLayer
 from envlock.model.lock import Descriptor
 from envlock.ports import Progress
-
-_PARTIAL = "partial-"
-_ABANDONED = 24 * 3600  # seconds after which another process's unfinished image is nobody's any more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +53,6 @@ def write_layout(
     """
     _check(target, archive=archive)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
         with _archive(target) if archive else _folder(target) as out:
             layers = _layers(image, out, sources, progress)
             return _documents(image, out, layers, platform, names)
@@ -156,43 +151,35 @@ class _Archive:
 
 @contextmanager
 def _folder(target: Path) -> Iterator[_Output]:
-    made = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{_PARTIAL}"))
-    try:
-        made.chmod(0o777 & ~_umask())
-        yield _Folder(made)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.{_PARTIAL}"))
-            target.replace(old)
+    making = _making(target)
+    made, old = making / "new", making / "old"
+    with claimed(making.with_suffix(".claim")):
+        shutil.rmtree(making, ignore_errors=True)  # of a process that was killed
+        try:
+            made.mkdir(parents=True)
+            yield _Folder(made)
+            if target.exists():
+                target.replace(old)
             made.replace(target)
-            shutil.rmtree(old)
-        else:
-            made.replace(target)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
 
 
 @contextmanager
 def _archive(target: Path) -> Iterator[_Output]:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.{_PARTIAL}")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield _Archive(file)
-            file.write(bytes(2 * tarfile.BLOCKSIZE))
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+    making = _making(target)
+    with claimed(making) as file:
+        yield _Archive(file)
+        file.write(bytes(2 * tarfile.BLOCKSIZE))
+        file.flush()
+        making.chmod(0o666 & ~_umask())
+        making.replace(target)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what a process that was killed left unfinished here."""
-    for left in target.parent.glob(f".{target.name}.{_PARTIAL}*"):
-        with suppress(OSError):
-            if left.stat().st_mtime < time.time() - _ABANDONED:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+def _making(target: Path) -> Path:
+    """Return where the image is under construction: always the same place, for whoever comes after a killed process."""
+    name = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()
+    return target.with_name(f".envlock-{name[:16]}.making")
 
 
 def _umask() -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +13,7 @@ from envlock.errors import StorageError
 from envlock.formats import oci
 from envlock.formats.gzip_members import METHOD, compress, is_pinned
 from envlock.formats.oci_archive import OpenLayer, damaged
+from envlock.layers.claims import write_at_once
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Descriptor
 
@@ -46,31 +46,28 @@ class PackedLayers:
 
         Raises ``DamagedLayer`` where the stored layer is not what it was, ``StorageError`` for a full disk.
         """
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._root) as file:
+        with ExitStack() as stack:
+            try:
+                self._root.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(tempfile.TemporaryFile(dir=self._root))
                 with closing(open_layer(layer)) as source:
                     made = compress(source, file.write)
                 if made.diff_id != layer.diff_id:
                     raise damaged(layer, made.diff_id)
-                file.flush()
-                self._remember(layer, made.blob)
                 file.seek(0)
-                yield made.blob, file
-        except OSError as error:
-            raise StorageError(
-                f"cannot compress a layer in {self._root}: {error.strerror or error}", hint="free some space there"
-            ) from error
+            except OSError as error:
+                raise StorageError(
+                    f"cannot compress a layer in {self._root}: {error.strerror or error}", hint="free some space there"
+                ) from error
+            self.remember(layer, made.blob)
+            yield made.blob, file
 
-    def _remember(self, layer: StoredLayer, blob: Descriptor) -> None:
+    def remember(self, layer: StoredLayer, blob: Descriptor) -> None:
+        """Remember what a layer is compressed to, by whatever ``METHOD`` names."""
         content = oci.canonical({"diff_id": layer.diff_id, "digest": blob.digest, "size": blob.size})
         path = self._path(layer)
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(name).replace(path)
+            write_at_once(path, content)
 
     def _path(self, layer: StoredLayer) -> Path:
         value = oci.hex_of(layer.diff_id)

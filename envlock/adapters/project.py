@@ -12,6 +12,7 @@ from pathspec import GitIgnoreSpec
 
 from envlock.adapters.git import GitFacts, git_facts
 from envlock.errors import InputError
+from envlock.formats.context import on_disk
 from envlock.model.plan import Project, ProjectFile
 from envlock.model.spec import ProjectFiles
 
@@ -63,8 +64,8 @@ def select(root: Path, selection: ProjectFiles) -> Iterator[str]:
 
     def walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
         for entry in _scan(folder):
-            path = prefix + entry.name
-            if entry.is_dir():
+            path = prefix + os.fsencode(entry.name).decode(errors="surrogateescape")  # UTF-8 in every locale
+            if _is_folder(entry):
                 place = Path(entry.path).resolve()
                 if ignored(path + "/") or place in above:
                     continue
@@ -85,6 +86,13 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}", hint="or put it in project.ignore") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle lead to no folder
+        return False
 
 
 def _check(place: Path, path: str, top: Path) -> None:
@@ -115,7 +123,7 @@ def _leaves(path: str) -> InputError:
 def _file(root: Path, path: str) -> ProjectFile:
     digest, size = hashlib.sha256(), 0
     try:
-        with (root / path).open("rb") as stream:
+        with (root / on_disk(path)).open("rb") as stream:
             executable = bool(os.fstat(stream.fileno()).st_mode & stat.S_IXUSR)
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from envlock.adapters.package_index import PackageIndexes
-from envlock.errors import HashMismatch, IndexFailed
+from envlock.errors import EngineError, HashMismatch, IndexFailed
 from envlock.model.lock import Lock, SourceBuild, Wheel
 from envlock.ports import IndexFile, Wanted
 
@@ -18,7 +18,7 @@ class WheelSource:
     """Opens the files of a lock.
 
     ``index`` is made from the lock's own sources, with this machine's default index. ``rebuild`` makes a wheel again
-    that was built from an sdist and is not in the store any more, and returns its path.
+    that was built from an sdist and is not in the store any more, and returns its path; without it, that is an error.
     """
 
     def __init__(self, lock: Lock, *, index: PackageIndexes, rebuild: Callable[[Wheel], Path] | None = None) -> None:
@@ -45,13 +45,15 @@ class WheelSource:
     def _wanted(self, wheel: Wheel) -> Wanted:
         if wheel.built_from is None:
             return self._file_wanted(wheel.name, wheel)
+        built_from = wheel.built_from.filename
 
         @contextmanager
         def opened() -> Iterator[Iterable[bytes]]:
             if self._rebuild is None:
-                raise IndexFailed(
-                    f"{wheel.filename} was built on another machine, and is not in this machine's store",
-                    hint="build there, or copy the wheel into a folder of pip.find_links and lock again",
+                raise EngineError(
+                    f"{wheel.filename} has to be built from {built_from}, and only a container engine can do that",
+                    hint="build once where there is an engine, and share its layers (--cache-to there, --cache-from"
+                    " here), or put the wheel into a folder of pip.find_links and lock again",
                 )
             with self._rebuild(wheel).open("rb") as file:
                 yield iter(lambda: file.read(_BLOCK), b"")

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from envlock.adapters.guard import FileGuard
-from envlock.adapters.image_readings import ImageReadings
-from envlock.build import Workshop
+from envlock.build import Wishes, Workshop
 from envlock.build import build as make_image
-from envlock.cli.files import LOCK, SPEC
-from envlock.cli.lock import LockOption, SpecOption
+from envlock.cli.files import LOCK, SPEC, LockOption, SpecOption
 from envlock.cli.planning import Planned, planned
-from envlock.cli.tracking import destination_of, send
+from envlock.cli.workshop import Sharing, opened_workshop
 from envlock.cli.world import World
-from envlock.dockerfile import dockerfile
-from envlock.errors import EnvlockError, UsageError
+from envlock.errors import EngineError, EnvlockError, UsageError
 from envlock.formats.requirements_txt import requirements_txt
 from envlock.model.image import Image
-from envlock.model.record import Record
-from envlock.record import make_record
+from envlock.model.lock import Lock
+from envlock.ports import Wanted
+
+if TYPE_CHECKING:
+    from envlock.model.record import Destination
+
+
+_CACHE_FROM = "A repository to take layers from that another machine has made. Who may write there is trusted."
+_CACHE_TO = "A repository to share the layers with."
+
+
+class EngineChoice(StrEnum):
+    """Whether a container engine takes part."""
+
+    AUTO = "auto"
+    DOCKER = "docker"
+    NONE = "none"
 
 
 def build(
@@ -42,8 +55,23 @@ def build(
         str | None, typer.Option("--experiment", metavar="NAME", help="Record with a new run in this experiment.")
     ] = None,
     no_record: Annotated[bool, typer.Option("--no-record", help="Do not record anything.")] = False,
-    plain: Annotated[  # noqa: ARG001 # what it asks for is so far the only way
-        bool, typer.Option("--plain", help="Build with the engine's own builder (so far the only way).")
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Also write an OCI layout: a folder, or one file NAME.tar."
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="none: compose without one. auto: without one where none answers.")
+    ] = EngineChoice.AUTO,
+    cache_from: Annotated[
+        str, typer.Option("--cache-from", metavar="REPO", envvar="ENVLOCK_CACHE_FROM", help=_CACHE_FROM)
+    ] = "",
+    cache_to: Annotated[
+        str, typer.Option("--cache-to", metavar="REPO", envvar="ENVLOCK_CACHE_TO", help=_CACHE_TO)
+    ] = "",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Build the Dockerfile with the engine's own builder instead.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -56,40 +84,68 @@ def build(
     """
     if no_record and (run_id or experiment):
         raise UsageError("--no-record goes without --run-id and --experiment")
+    wishes = Wishes(tags=tuple(tag or ()), push=push, layout=output, plain=plain, inspect=not no_record)
     world = World.here()
     it = planned(spec, lock_file, world=world, lock_if_missing=True)
-    destination = None if no_record else destination_of(it.plan.lock, run_id=run_id, experiment=experiment, world=world)
-    image = make_image(
-        it.plan,
-        workshop=_workshop(world),
-        wanted=world.wanted(it.plan.lock, it.folder),
-        project=it.folder,
-        tags=tag or (),
-        push=push,
-    )
+    destination = None if no_record else _destination(it.plan.lock, run_id, experiment, world)
+    sharing = Sharing(read=cache_from, write=cache_to)
+    with opened_workshop(with_engine=_with_engine(engine, wishes, world), sharing=sharing, world=world) as workshop:
+        image = make_image(
+            it.plan,
+            workshop=workshop,
+            wanted=partial(_wanted, it, workshop, world),
+            project=it.folder,
+            wishes=wishes,
+        )
     recorded, failure = None, None
     if destination is not None:
         try:
-            recorded = send(_record(image, it), destination, world=world)
+            recorded = _record(image, it, destination, world)
         except EnvlockError as error:
             failure = error  # after the result: the image is there
-    _report(image, recorded, as_json=as_json)
+    _report(image, recorded, output=output, as_json=as_json)
     if failure is not None:
         raise failure
 
 
-def _workshop(world: World) -> Workshop:
-    return Workshop(
-        engine=world.engine,
-        artifacts=world.artifacts,
-        readings=ImageReadings(world.cache / "images"),
-        guard=FileGuard(world.state / "locks", waiting=world.progress.message),
-        progress=world.progress,
-    )
+def _with_engine(choice: EngineChoice, wishes: Wishes, world: World) -> bool:
+    if choice is EngineChoice.NONE:
+        return False
+    try:
+        world.engine.connect()
+    except EngineError as error:
+        if choice is EngineChoice.DOCKER or wishes.plain:
+            raise
+        if not (wishes.push or wishes.layout):
+            hint = f"{error.hint}; or have the image without an engine: --output PATH, or --push"
+            raise EngineError(error.message, hint=hint, details=error.details) from None
+        world.progress.message(f"No container engine: {error.message}. Composing the image without one")
+        return False
+    return True
 
 
-def _record(image: Image, it: Planned) -> Record:
-    return make_record(
+# What fetches is imported where something is lacking, and what records where something is recorded: that takes longer
+# than a build with nothing to do.
+
+
+def _wanted(it: Planned, workshop: Workshop, world: World) -> list[Wanted]:
+    from envlock.cli.packages import wanted
+
+    return wanted(it.plan.lock, it.folder, with_engine=workshop.engine is not None, world=world)
+
+
+def _destination(lock: Lock, run_id: str | None, experiment: str | None, world: World) -> Destination:
+    from envlock.cli.tracking import destination_of
+
+    return destination_of(lock, run_id=run_id, experiment=experiment, world=world)
+
+
+def _record(image: Image, it: Planned, destination: Destination, world: World) -> str:
+    from envlock.cli.tracking import send
+    from envlock.dockerfile import dockerfile
+    from envlock.record import make_record
+
+    record = make_record(
         image=image,
         plan=it.plan,
         lock_bytes=it.lock_bytes,
@@ -97,14 +153,17 @@ def _record(image: Image, it: Planned) -> Record:
         dockerfile=dockerfile(it.plan),
         requirements=requirements_txt(it.plan.lock),
     )
+    return send(record, destination, world=world)
 
 
-def _report(image: Image, run_id: str | None, *, as_json: bool) -> None:
+def _report(image: Image, run_id: str | None, *, output: Path | None, as_json: bool) -> None:
     if as_json:
         answer = {
             "image": image.reference,
             "image_id": image.image_id,
             "manifest_digest": image.manifest_digest,
+            "pushed": image.pushed,
+            "output": str(output) if output else None,
             "fingerprint": image.fingerprint,
             "run_id": run_id,
             "tags": list(image.tags),
@@ -118,7 +177,11 @@ def _report(image: Image, run_id: str | None, *, as_json: bool) -> None:
     for name in image.tags[1:]:
         print(f"  also      {name}")
     if image.manifest_digest:
-        print(f"  pushed    {image.reference.rpartition(':')[0]}@{image.manifest_digest}")
+        print(f"  digest    {image.manifest_digest}")
+    if image.pushed:
+        print(f"  pushed    {image.pushed}")
+    if output:
+        print(f"  written   {output}")
     if run_id:
         print(f"  run       {run_id}")
     if image.seconds:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from envlock.cli.files import LOCK, SPEC, write_whole
-from envlock.cli.lock import LockOption, SpecOption
+from envlock.cli.files import LOCK, SPEC, LockOption, SpecOption, write_whole
 from envlock.cli.planning import planned
 from envlock.cli.world import World
 from envlock.dockerfile import dockerfile as render

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from envlock.cli.files import LOCK, SPEC
-from envlock.cli.lock import LockOption, SpecOption
+from envlock.cli.files import LOCK, SPEC, LockOption, SpecOption
+from envlock.cli.packages import wanted
 from envlock.cli.planning import planned
 from envlock.cli.world import World
 from envlock.export import export as write_folder
@@ -32,7 +32,7 @@ def export(
     write_folder(
         it.plan,
         folder,
-        wanted=world.wanted(it.plan.lock, it.folder),
+        wanted=wanted(it.plan.lock, it.folder, world=world),
         artifacts=world.artifacts,
         project=it.folder,
         force=force,

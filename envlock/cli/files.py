@@ -1,10 +1,13 @@
-"""The user's files: reading the spec and the lock, writing results whole or not at all."""
+"""The user's files: their options, reading the spec and the lock, writing results whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from envlock.errors import InputError, StorageError, UsageError
 from envlock.formats.lock_json import load_lock
@@ -14,6 +17,8 @@ from envlock.model.spec import Requested
 
 SPEC = "envlock.yaml"
 LOCK = "envlock.lock"
+SpecOption = Annotated[Path, typer.Option("--spec", "-f", metavar="FILE", help="The spec.")]
+LockOption = Annotated[Path, typer.Option("--lock", "-l", metavar="FILE", help="The lock.")]
 _MAX_BYTES = 64 * 1024 * 1024  # far above any real spec or lock; keeps a wrong path from filling memory
 
 

@@ -9,17 +9,22 @@ from typing import Annotated
 import typer
 from packaging.utils import canonicalize_name
 
-from envlock.cli.files import LOCK, SPEC, read_lock, read_lock_if_any, read_requested, write_whole
+from envlock.cli.files import (
+    LOCK,
+    SPEC,
+    LockOption,
+    SpecOption,
+    read_lock,
+    read_lock_if_any,
+    read_requested,
+    write_whole,
+)
 from envlock.cli.world import World
-from envlock.errors import StaleLock, UsageError
+from envlock.errors import UsageError
 from envlock.formats.lock_json import dump_lock, fingerprint
-from envlock.lock import Upgrade, changes
-from envlock.lock import lock as resolve
+from envlock.inputs import changes
 from envlock.model.lock import Lock
 from envlock.model.spec import Requested
-
-SpecOption = Annotated[Path, typer.Option("--spec", "-f", metavar="FILE", help="The spec.")]
-LockOption = Annotated[Path, typer.Option("--lock", "-l", metavar="FILE", help="The lock.")]
 
 
 def lock(
@@ -48,28 +53,19 @@ def lock(
     if check:
         _check(requested, lock_file, as_json=as_json)
         return
+    from envlock.cli.locking import lock_now  # which --check has no need of
+
     # a Debian name ("libcudart11.0") is not a normalized Python name: either may be meant
     packages = frozenset(upgrade_package or ()) | {canonicalize_name(name) for name in upgrade_package or ()}
     world = World.here()
     previous = read_lock_if_any(lock_file)
     _check_known(upgrade_package or [], previous)
-    result = lock_now(requested, previous, Upgrade(everything=upgrade, packages=packages), world=world, spec=spec)
+    result = lock_now(requested, previous, world=world, spec=spec, everything=upgrade, packages=packages)
     text = dump_lock(result)
     unchanged = lock_file.exists() and lock_file.read_text(encoding="utf-8") == text
     if not unchanged:
         write_whole(lock_file, text)
     _report(result, lock_file, unchanged=unchanged, as_json=as_json)
-
-
-def lock_now(requested: Requested, previous: Lock | None, upgrade: Upgrade, *, world: World, spec: Path) -> Lock:
-    """Resolve with this machine's world (``build`` does, too, where there is no lock)."""
-    sources = world.sources(requested, spec.resolve().parent)
-    return resolve(requested, previous=previous, upgrade=upgrade, sources=sources)
-
-
-def stale(lock_file: Path, found: tuple[str, ...]) -> StaleLock:
-    """Return the error for a lock that does not answer the spec."""
-    return StaleLock(f"{lock_file} does not answer the spec any more", hint="run 'envlock lock'", details=found)
 
 
 def _check(requested: Requested, lock_file: Path, *, as_json: bool) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from envlock.adapters.project import read_project
 from envlock.cli.files import SPEC, read_lock, read_requested, write_whole
-from envlock.cli.lock import lock_now, stale
 from envlock.cli.world import World
-from envlock.errors import UsageError
+from envlock.errors import StaleLock, UsageError
 from envlock.formats.lock_json import dump_lock, fingerprint
-from envlock.lock import Upgrade, changes
+from envlock.inputs import changes
 from envlock.model.lock import Lock
 from envlock.model.plan import Plan
 from envlock.plan import make_plan
@@ -70,11 +69,13 @@ def _lock(spec: Path, lock_file: Path, *, world: World, lock_if_missing: bool) -
         lock, content = read_lock(lock_file)
         found = changes(read_requested(spec), lock) if _has_spec(spec) else ()
         if found:
-            raise stale(lock_file, found)
+            raise StaleLock(f"{lock_file} does not answer the spec any more", hint="run 'envlock lock'", details=found)
         return lock, content
     requested = read_requested(spec)
+    from envlock.cli.locking import lock_now  # the resolver is only needed here
+
     world.progress.message(f"There is no {lock_file}: locking first")
-    lock = lock_now(requested, None, Upgrade(), world=world, spec=spec)
+    lock = lock_now(requested, world=world, spec=spec)
     text = dump_lock(lock)
     write_whole(lock_file, text)
     return lock, text.encode()

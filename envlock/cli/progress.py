@@ -5,64 +5,50 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as Bars
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from envlock.ports import Task
 
+if TYPE_CHECKING:
+    from envlock.cli.bars import Bars
+
 
 class TerminalProgress:
-    """Implements ``ports.Progress`` with rich; tasks may nest and may run in several threads."""
+    """Implements ``ports.Progress``; tasks may nest and may run in several threads."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
         self._lock = threading.Lock()
-        self._bars: Bars | None = None
+        self._bars: Bars | None = None  # while a task is running on a terminal
         self._running = 0
 
     @contextmanager
     def task(self, title: str, *, total: int | None = None, unit: str = "") -> Iterator[Task]:
         """Show one piece of long work while the context lasts."""
-        if not self._console.is_terminal:
+        if not self._stream.isatty():
             yield _Silent()
             return
-        bars = self._enter()
-        number = bars.add_task(title, total=total, unit=unit, note="")
+        bar = self._enter().add(title, total=total, unit=unit)
         try:
-            yield _Bar(bars, number)
+            yield bar
         finally:
-            bars.remove_task(number)
+            bar.remove()
             self._leave()
 
     def message(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(Text(text), soft_wrap=True)
+        with self._lock:
+            if self._bars is not None:
+                self._bars.message(text)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def _enter(self) -> Bars:
+        from envlock.cli.bars import Bars  # where nobody is watching, nothing of it is needed
+
         with self._lock:
             if self._bars is None:
-                self._bars = Bars(
-                    SpinnerColumn(),
-                    TextColumn("{task.description}"),
-                    BarColumn(bar_width=24),
-                    _Amount(),
-                    TimeElapsedColumn(),
-                    _Note(),
-                    console=self._console,
-                    transient=True,
-                )
+                self._bars = Bars(self._stream)
                 self._bars.start()
             self._running += 1
             return self._bars
@@ -75,42 +61,9 @@ class TerminalProgress:
                 self._bars = None
 
 
-class _Bar:
-    def __init__(self, bars: Bars, number: int) -> None:
-        self._bars = bars
-        self._number = number
-
-    def advance(self, amount: int = 1) -> None:
-        self._bars.advance(self._number, amount)  # type: ignore[arg-type]
-
-    def note(self, text: str) -> None:
-        self._bars.update(self._number, note=text)  # type: ignore[arg-type]
-
-
 class _Silent:
     def advance(self, amount: int = 1) -> None:
         pass
 
     def note(self, text: str) -> None:
         pass
-
-
-class _Amount(ProgressColumn):
-    """Bytes with their rate, or a count; nothing for work whose size is not known."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bytes, self._rate, self._count = DownloadColumn(), TransferSpeedColumn(), MofNCompleteColumn()
-
-    def render(self, task: object) -> Text:
-        unit = task.fields["unit"]  # type: ignore[attr-defined]
-        if task.total is None:  # type: ignore[attr-defined]
-            return Text("")
-        if unit == "B":
-            return Text.assemble(self._bytes.render(task), " ", self._rate.render(task))  # type: ignore[arg-type]
-        return Text.assemble(self._count.render(task), f" {unit}")  # type: ignore[arg-type]
-
-
-class _Note(ProgressColumn):
-    def render(self, task: object) -> Text:
-        return Text(task.fields["note"], style="dim", overflow="ellipsis", no_wrap=True)  # type: ignore[attr-defined]

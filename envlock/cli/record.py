@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from envlock.adapters.project import read_project
+from envlock.cli.embedded import plan_of_image
 from envlock.cli.files import LOCK, SPEC, read_lock, read_requested
 from envlock.cli.tracking import destination_of, send, send_pending
 from envlock.cli.world import World
@@ -20,17 +19,15 @@ from envlock.errors import EnvlockError, InputError, TrackingError, UsageError
 from envlock.formats.lock_json import dump_lock, fingerprint
 from envlock.formats.reference import parse_reference
 from envlock.formats.requirements_txt import requirements_txt
-from envlock.lock import changes
+from envlock.inputs import changes
+from envlock.inside import read_installed
 from envlock.model.image import Image
 from envlock.model.lock import Lock
-from envlock.model.plan import RESERVED_LABEL_PREFIX, RESERVED_LABELS, Plan, Project
+from envlock.model.plan import Plan
 from envlock.model.record import Record
-from envlock.plan import make_plan
 from envlock.ports import EngineImage
 from envlock.record import Delivery, make_record
-from envlock.show import embedded_lock, find_image, read_installed
-
-_OCI = "org.opencontainers.image."
+from envlock.show import embedded_lock, find_image
 
 
 def record(
@@ -109,9 +106,9 @@ def read_subject(reference: str | None, lock_file: Path, *, world: World) -> Sub
                 hint="record an image that 'envlock build' made",
             )
         installed = read_installed(container)
-    plan = _plan(found, lock, world)
+    plan = plan_of_image(found, lock, world)
     own = f"{lock.image.repository}:{plan.tag}"
-    digest = _manifest_digest(found, lock.image.repository)
+    digest = _manifest_digest(found, lock.image.repository, world)
     return Subject(
         image=Image(
             reference=own if own in found.tags else str(reference),
@@ -127,46 +124,11 @@ def read_subject(reference: str | None, lock_file: Path, *, world: World) -> Sub
     )
 
 
-def _plan(image: EngineImage, lock: Lock, world: World) -> Plan:
-    """Return the image's plan: with the project here, if it is still the same, else with what the labels say."""
-    named, text = fingerprint(lock), dump_lock(lock)
-    try:
-        epoch = world.environ.get("SOURCE_DATE_EPOCH", "")
-        here = read_project(
-            world.cwd, lock.project, source_date_epoch=int(epoch) if epoch.isdigit() else None, warn=lambda _: None
-        )
-        plan = make_plan(lock, here, fingerprint=named, lock_text=text)
-    except EnvlockError:
-        plan = None
-    if plan is not None and all(image.labels.get(name) == value for name, value in plan.config.labels.items()):
-        return plan
-    plan = make_plan(lock, _project(image), fingerprint=named, lock_text=text)
-    ours = {
-        name: value
-        for name, value in image.labels.items()
-        if name in RESERVED_LABELS or name.startswith(RESERVED_LABEL_PREFIX) or name in lock.image.labels
-    }
-    return replace(plan, config=replace(plan.config, labels=ours))
-
-
-def _project(image: EngineImage) -> Project:
-    said = {name.removeprefix(_OCI): value for name, value in image.labels.items() if name.startswith(_OCI)}
-    try:
-        epoch = int(datetime.fromisoformat(said.get("created", "")).timestamp())
-    except ValueError:
-        epoch = 0
-    version = said.get("version")
-    return Project(
-        revision=said.get("revision"),
-        dirty=bool(version and version.endswith("-dirty")),
-        version=version,
-        source=said.get("source"),
-        epoch=epoch,
-    )
-
-
-def _manifest_digest(image: EngineImage, repository: str) -> str | None:
+def _manifest_digest(image: EngineImage, repository: str, world: World) -> str | None:
     """Return the digest that a registry knows the image by, once it was pushed there."""
+    known = world.pushes.find(image.id, repository)
+    if known is not None:
+        return known
     ours = parse_reference(repository).repository
     digests = (parse_reference(digest) for digest in image.digests)
     return next((found.digest for found in digests if found.repository == ours), None)

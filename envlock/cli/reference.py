@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer.main
@@ -13,14 +14,20 @@ BEGIN, END = "<!-- commands:begin -->", "<!-- commands:end -->"
 
 def commands() -> str:
     """Return a Markdown table: each command with its arguments, what it does, and its options."""
-    group: Any = typer.main.get_command(app)
     rows = ["| command | what it does | options |", "|---|---|---|"]
-    for name, command in group.commands.items():
+    for name, command in commands_by_name().items():
         summary = " ".join(str(command.help).split("\n\n")[0].split())
         arguments = [_argument(parameter) for parameter in _shown(command, "argument")]
         options = [_option(parameter) for parameter in _shown(command, "option")]
         rows.append(f"| `{' '.join([name, *arguments])}` | {summary} | {' · '.join(options)} |")
     return "\n".join(rows) + "\n"
+
+
+def commands_by_name() -> Mapping[str, Any]:
+    """Return Typer's command for each name, in their order."""
+    group: Any = typer.main.get_command(app)
+    commands: Mapping[str, Any] = group.commands
+    return commands
 
 
 def _shown(command: Any, kind: str) -> list[Any]:

@@ -10,8 +10,7 @@ import typer
 
 from envlock import run as runs
 from envlock.adapters.engine.endpoint import find_endpoint
-from envlock.cli.files import LOCK, read_lock
-from envlock.cli.lock import LockOption
+from envlock.cli.files import LOCK, LockOption, read_lock
 from envlock.cli.tracking import destination_of
 from envlock.cli.world import World
 from envlock.errors import UsageError

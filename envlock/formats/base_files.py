@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, Any
 
 from envlock.errors import InputError, LockError
 from envlock.formats.small_tar import Entry
@@ -79,10 +79,28 @@ class BaseFiles:
         return [wanted[path] for path in sorted(wanted)]
 
 
-def read_layers(layers: Iterable[IO[bytes]]) -> BaseFiles:
-    """Read all layers' tars (plain, gzip) from the bottom; nothing of them is written anywhere."""
-    entries: dict[str, Found] = {}
-    contents = {PASSWD: b"", GROUP: b""}
+def as_json(files: BaseFiles) -> dict[str, Any]:
+    """Return what ``from_json`` reads."""
+    entries = {path: [it.mode, it.uid, it.gid, it.target] for path, it in sorted(files.entries.items())}
+    # Latin-1 gives each byte one character, whatever the accounts are written in.
+    return {"entries": entries, "passwd": files.passwd.decode("latin-1"), "group": files.group.decode("latin-1")}
+
+
+def from_json(data: Mapping[str, Any]) -> BaseFiles:
+    """Return what ``as_json`` was given; raises ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+    entries = {
+        str(path): Found(mode=int(mode), uid=int(uid), gid=int(gid), target=None if target is None else str(target))
+        for path, (mode, uid, gid, target) in data["entries"].items()
+    }
+    passwd, group = (str(data[name]).encode("latin-1") for name in ("passwd", "group"))
+    return BaseFiles(entries=entries, passwd=passwd, group=group)
+
+
+def read_layers(layers: Iterable[IO[bytes]], *, below: BaseFiles | None = None) -> BaseFiles:
+    """Read layers' tars (plain, gzip) from the bottom, over what is ``below``; nothing of them is written anywhere."""
+    below = below or BaseFiles()
+    entries: dict[str, Found] = dict(below.entries)
+    contents = {PASSWD: below.passwd, GROUP: below.group}
     for layer in layers:
         with tarfile.open(fileobj=layer, mode="r|*") as archive:
             fresh: dict[str, Found] = {}

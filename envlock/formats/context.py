@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,12 +61,17 @@ def context_files(
                 for file in project_files:
                     yield ContextFile(
                         path=f"project/{file.path}",
-                        content=project / file.path,
+                        content=project / on_disk(file.path),
                         size=file.size,
                         sha256=file.sha256,
                         executable=file.executable,
                         mtime=plan.project.epoch,
                     )
+
+
+def on_disk(path: str) -> str:
+    """Return a file's path as this process names it: names are UTF-8 in an image, whatever the locale says here."""
+    return os.fsdecode(path.encode())
 
 
 def needed(plan: Plan) -> Mapping[str, str]:

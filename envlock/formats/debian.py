@@ -34,7 +34,11 @@ _NAME = re.compile(rf"(?P<name>{NAME})(?::(?P<architecture>{ARCHITECTURE}))?")
 _VERSION = re.compile(VERSION)
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
 
-VersionKey = tuple[int, tuple[tuple[tuple[int, ...], int], ...], tuple[tuple[tuple[int, ...], int], ...]]
+_Pair = tuple[tuple[int, ...], int]
+_PartKey = tuple[tuple[tuple[int, int], _Pair], ...]
+VersionKey = tuple[int, _PartKey, _PartKey]
+
+_NOTHING: _Pair = ((0,), 0)
 
 
 def is_name(text: str) -> bool:
@@ -64,12 +68,23 @@ def _epoch(version: str) -> int:
     return int(epoch) if colon and epoch.isdigit() else 0
 
 
-def _part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    pairs = [(_text_key(text), int(number or "0")) for text, number in _PARTS.findall(part)]
-    nothing = ((0,), 0)
-    while pairs and pairs[-1] == nothing:
-        pairs.pop()
-    return (*pairs, nothing)  # the end sorts after "~" and before everything else
+def _part_key(part: str) -> _PartKey:
+    """Return a key in which a part goes on without end, with nothing: "0~" is before "0", and "0" is "" and "00".
+
+    Each pair of text and number that is not nothing is preceded by whether it sorts before or after nothing, and how
+    many nothings stand before it: the more of them, the nearer to nothing.
+    """
+    key: list[tuple[tuple[int, int], _Pair]] = []
+    skipped = 0
+    for text, number in _PARTS.findall(part):
+        pair = (_text_key(text), int(number or "0"))
+        if pair == _NOTHING:
+            skipped += 1
+            continue
+        side = 1 if pair > _NOTHING else -1
+        key.append(((side, -side * skipped), pair))
+        skipped = 0
+    return (*key, ((0, 0), _NOTHING))
 
 
 def _text_key(text: str) -> tuple[int, ...]:

@@ -15,15 +15,16 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import IO, NamedTuple
-from zlib import crc32
 
 import deflate
 
+from envlock.errors import HashMismatch
 from envlock.formats.oci import LAYER_GZIP
 from envlock.model.lock import Descriptor
 
@@ -56,6 +57,39 @@ def compress(source: IO[bytes], write: Callable[[bytes], object]) -> Compressed:
         write(member)
     blob = Descriptor(media_type=LAYER_GZIP, digest=f"sha256:{packed.hexdigest()}", size=packed_size)
     return Compressed(blob, f"sha256:{raw.hexdigest()}", size)
+
+
+def decompress(blocks: Iterable[bytes], *, limit: int) -> Iterator[bytes]:
+    """Yield what a gzip file (RFC 1952, any number of members) holds, at most 1 MiB at a time.
+
+    Raises ``HashMismatch`` where it is no gzip file, is damaged, or holds more than ``limit`` bytes.
+    """
+    left = limit
+    try:
+        for piece in _inflated(blocks):
+            left -= len(piece)
+            if left < 0:
+                raise HashMismatch(f"it holds more than the {limit} bytes that it says")
+            yield piece
+    except zlib.error as error:
+        raise HashMismatch(f"it is not compressed as it should be: {error}") from error
+
+
+def _inflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    member = None
+    for block in blocks:
+        data = block
+        while data:
+            member = member or zlib.decompressobj(wbits=31)
+            if piece := member.decompress(data, _PIECE):
+                yield piece
+            data = member.unused_data if member.eof else member.unconsumed_tail
+            member = None if member.eof else member
+    while member is not None and not member.eof:
+        piece = member.decompress(b"", _PIECE)
+        if not piece and not member.eof:
+            raise HashMismatch("it ends in the middle")
+        yield piece
 
 
 @cache
@@ -100,7 +134,7 @@ def _read(source: IO[bytes]) -> bytes:
 
 def _member(piece: bytes) -> bytes:
     body = deflate.deflate_compress(piece, _LEVEL)
-    return b"".join((_HEADER, body, struct.pack("<LL", crc32(piece), len(piece))))
+    return b"".join((_HEADER, body, struct.pack("<LL", zlib.crc32(piece), len(piece))))
 
 
 def _sample() -> bytes:

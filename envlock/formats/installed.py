@@ -24,6 +24,13 @@ def as_installed(probed: Probed, freeze: str | None) -> Installed:
     return Installed(python_version=probed.python, packages=packages, freeze=freeze, reported=reported)
 
 
+def as_locked(lock: Lock) -> Installed:
+    """Return what the image of a lock has installed, where nobody asked its own Python."""
+    packages = {str(canonicalize_name(wheel.name)): wheel.version for wheel in lock.wheels}
+    freeze = "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+    return Installed(python_version=lock.base.python.version, packages=packages, freeze=freeze)
+
+
 def differences(installed: Installed, lock: Lock) -> tuple[str, ...]:
     """Return what is not as the lock says, one line each: Python's version, packages missing, extra, or other."""
     found = []

@@ -1,13 +1,12 @@
-"""Tars of a few files, the same bytes each time (POSIX.1-2001 pax): no names, no times, one order."""
+"""Tars of a few files, the same bytes each time: no names, one time, one order."""
 
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-_END = 2 * tarfile.BLOCKSIZE
+from envlock.formats.layer_tar import END, EPOCH, Member, header, padding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +43,17 @@ class Entry:
 def tar(entries: Iterable[Entry]) -> Iterator[bytes]:
     """Yield a tar, sorted so that folders come before what is in them. Raises what reading a content raises."""
     for entry in sorted(entries, key=lambda entry: entry.path.split("/")):
-        header = tarfile.TarInfo(entry.path)
-        header.type = tarfile.DIRTYPE if entry.folder else tarfile.REGTYPE
-        header.size = entry.size
-        header.mode = entry.permissions
-        header.uid, header.gid = entry.uid, entry.group
-        yield header.tobuf(tarfile.PAX_FORMAT)
+        yield header(
+            Member(
+                path=entry.path,
+                type=b"5" if entry.folder else b"0",
+                mode=entry.permissions,
+                uid=entry.uid,
+                gid=entry.group,
+                mtime=EPOCH,
+                size=entry.size,
+            )
+        )
         yield from [entry.content] if isinstance(entry.content, bytes) else entry.content()
-        yield bytes(-entry.size % tarfile.BLOCKSIZE)
-    yield bytes(_END)
+        yield padding(entry.size)
+    yield END

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -24,6 +26,8 @@ def folder(package: Path = _PACKAGE) -> Path:
 
 @cache
 def _environment(place: Path) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - few commands render anything
+
     # Nothing that we write is HTML: escaping is each format's own, by the values or by a filter of the template.
     return Environment(
         loader=FileSystemLoader(place),

@@ -51,6 +51,7 @@ class WheelArchive:
         self.title = title  # for messages: the wheel's file name
         try:
             self._file = path.open("rb")
+            self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
         try:
@@ -109,7 +110,7 @@ class WheelArchive:
                 raise self.refused("it is there twice, and one hides the other", member.name)
             seen.add(member.name)
         unpacked = sum(member.size for member in members)
-        if unpacked > max(_ALWAYS_FINE, _RATIO * os.fstat(self._file.fileno()).st_size):
+        if unpacked > max(_ALWAYS_FINE, _RATIO * self._size):
             raise self.refused(f"it unpacks to {unpacked:,} bytes, more than {_RATIO} times its own size")
         return members
 
@@ -135,6 +136,8 @@ class WheelArchive:
             raise self.refused("it is no regular file", name)
         if info.flag_bits & 0x1:
             raise self.refused("it is encrypted", name)
+        if info.header_offset + info.compress_size > self._size:
+            raise self.refused("it is not where the list of members says", name)
         if info.compress_type not in {_STORED, _DEFLATED}:
             raise self.refused(f"it is compressed in a way that wheels are not ({info.compress_type})", name)
         return Member(

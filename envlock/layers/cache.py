@@ -1,83 +1,53 @@
-"""What the layer store holds, and how it is kept small."""
+"""What the layer store holds, so that it can be kept small (``cache.Keeper``)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from envlock.layers.store import LayerStore, Shelf, storage
+from envlock.model.kept import Kept
 
-# What was wanted this recently may be in use by a build that runs now.
-IN_USE = 600  # seconds
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """One thing in the store."""
-
-    kind: Literal["layer", "part", "note"]
-    key: str
-    title: str
-    size: int  # bytes
-    used: float  # when it was wanted last, seconds since the epoch
+# A tar is described the moment after it got its place; without a description after this long, its maker is gone.
+_ABANDONED = 600  # seconds
 
 
-def kept(store: LayerStore) -> list[Kept]:
-    """Return everything in the store, what was wanted last first. Raises ``StorageError``."""
-    return sorted(_all(store), key=lambda item: (-item.used, item.kind, item.key))
+class LayerCache:
+    """Layers, the parts that they are made of, and notes."""
 
+    def __init__(self, store: LayerStore) -> None:
+        self._store = store
 
-def prune(store: LayerStore, *, most: int | None = None, unused_for: float | None = None) -> list[Kept]:
-    """Remove what was not wanted for ``unused_for`` seconds, then the longest unwanted until ``most`` bytes are left.
+    def kept(self) -> Iterator[Kept]:
+        """Yield everything in the store. Raises ``StorageError``."""
+        with storage(Path()):
+            for layer, used in self._store.layers.kept():
+                yield Kept(kind="layer", key=layer.key, title=layer.title, size=layer.size, used=used)
+            for part, used in self._store.parts.kept():
+                yield Kept(kind="part", key=part.key, title=part.title, size=part.size, used=used)
+            for path, size, used in self._store.notes():
+                yield Kept(kind="note", key=path.stem, size=size, used=used)
 
-    What was wanted in the last ten minutes stays: a build may need it. What was never finished goes.
-    Returns what was removed; raises ``StorageError``.
-    """
-    now = time.time()
-    left = kept(store)
-    total = sum(item.size for item in left)
-    removed = []
-    for item in reversed(left):
-        old = unused_for is not None and now - item.used > unused_for
-        over = most is not None and total > most
-        if (old or over) and now - item.used > IN_USE:
-            _remove(store, item)
-            removed.append(item)
-            total -= item.size
-    store.sweep()
-    for shelf in (store.layers, store.parts):
-        _remove_orphans(shelf, now)
-    return removed
-
-
-def _all(store: LayerStore) -> Iterator[Kept]:
-    with storage(Path()):
-        for layer, used in store.layers.kept():
-            yield Kept(kind="layer", key=layer.key, title=layer.title, size=layer.size, used=used)
-        for part, used in store.parts.kept():
-            yield Kept(kind="part", key=part.key, title=part.title, size=part.size, used=used)
-        for path, size, used in store.notes():
-            yield Kept(kind="note", key=path.stem, title="", size=size, used=used)
-
-
-def _remove(store: LayerStore, item: Kept) -> None:
-    with storage(Path()):
+    def remove(self, item: Kept, *, since: float) -> bool:
+        """Remove what was not wanted after a time (seconds since the epoch), and say whether it is gone."""
         if item.kind == "layer":
-            store.layers.drop(item.key)
-        elif item.kind == "part":
-            store.parts.drop(item.key)
-        else:
-            store.forget(item.key)
+            return self._store.layers.drop_unused(item.key, since=since)
+        if item.kind == "part":
+            return self._store.parts.drop_unused(item.key, since=since)
+        return self._store.forget_unused(item.key, since=since)
+
+    def tidy(self) -> None:
+        """Remove what was never finished: tars under construction, and tars that nobody described."""
+        self._store.sweep()
+        for shelf in (self._store.layers, self._store.parts):
+            _remove_orphans(shelf)
 
 
-def _remove_orphans(shelf: Shelf, now: float) -> None:
-    """Remove tars without a description: whoever made them ended between the two."""
+def _remove_orphans(shelf: Shelf) -> None:
     with storage(Path()):
         for path in shelf.undescribed():
             with suppress(FileNotFoundError):
-                if now - path.stat().st_mtime > IN_USE:
+                if time.time() - path.stat().st_mtime > _ABANDONED:
                     path.unlink()

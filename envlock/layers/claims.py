@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -14,13 +14,14 @@ _PAUSE = 0.05  # seconds between looks at a file that another process writes
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[BinaryIO]:
+def claimed(path: Path, *, waiting: Callable[[], object] = lambda: None) -> Iterator[BinaryIO]:
     """Hold a file for writing, empty, once no other process (or thread) holds it; remove it unless it was renamed.
 
-    The lock is the kernel's (flock(2)): it ends with the process, whatever way that ends.
+    The lock is the kernel's (flock(2)): it ends with the process, whatever way that ends. ``waiting`` is called again
+    and again while somebody else holds the file; what it raises ends the wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = _locked(path)
+    file = _locked(path, waiting)
     try:
         with file:
             file.truncate(0)
@@ -33,17 +34,43 @@ def claimed(path: Path) -> Iterator[BinaryIO]:
         file.close()
 
 
-def sweep(folder: Path) -> None:
+def write_at_once(path: Path, content: bytes) -> None:
+    """Write a file whole: whoever reads it finds all of it, or what was there before."""
+    with claimed(path.with_name(f".{path.name}.making")) as file:
+        file.write(content)
+        file.flush()
+        path.with_name(f".{path.name}.making").rename(path)
+
+
+def sweep(folder: Path, pattern: str = "*") -> None:
     """Remove what processes left that ended while they wrote."""
     with suppress(FileNotFoundError):
-        for path in list(folder.iterdir()):
+        for path in list(folder.glob(pattern)):
             with suppress(OSError), path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(file, path):
                     path.unlink()
 
 
-def _locked(path: Path) -> BinaryIO:
+@contextmanager
+def gate(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a folder against whoever wants it ``alone``; those who do not, hold it together.
+
+    Marking something as used goes together, looking whether it was used and removing it goes alone: so what is marked
+    is still there. Where there is no such folder, or its file system knows no such locks, nothing is held.
+    """
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(path: Path, waiting: Callable[[], object]) -> BinaryIO:
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
         try:
@@ -51,6 +78,7 @@ def _locked(path: Path) -> BinaryIO:
                 with suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
+                waiting()
                 time.sleep(_PAUSE)
             if _is_at(file, path):
                 return file

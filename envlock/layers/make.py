@@ -1,4 +1,4 @@
-"""All layers of a lock's wheels: those that the store has, and the missing ones made on all cores.
+"""All layers of a lock's wheels: those that the store has, those that its remote has, and the others made on all cores.
 
 Every wheel is one piece of work. Small wheels become *parts*, which the store keeps too, so that a changed pin costs
 unpacking and compiling one wheel, however many share its layer. Reading, inflating, hashing and writing are done in
@@ -10,14 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from envlock.layers.archive import WheelArchive
+from envlock.layers.bringing import Bringing
 from envlock.layers.compiler import Compiler
 from envlock.layers.grouping import WheelGroup, group_wheels
 from envlock.layers.keys import layer_key, shadows_key, wheel_key
 from envlock.layers.scheme import plan_installation
-from envlock.layers.shadows import Files, shadowed
+from envlock.layers.shadows import Files, is_files, is_shadows, shadowed
 from envlock.layers.store import LayerStore
 from envlock.layers.target import Target
 from envlock.layers.work import Work
@@ -54,41 +58,66 @@ class LayerMaker:
         """Yield the layers as ``make`` returns them, each as soon as it and all below it are there."""
         here = _Here(fetch)
         groups = group_wheels(wheels)
-        shadows = self._shadows(wheels, here)
-        keys = [layer_key(group.wheels, self._target, shadows, alone=group.alone) for group in groups]
-        found = [self._store.find(key) for key in keys]
-        missing = {key: group for group, key, layer in zip(groups, keys, found, strict=True) if layer is None}
-        if not missing:
-            yield from (layer for layer in found if layer is not None)
-            return
-        self._store.sweep()
-        with Work(self._workers, self._compiler) as work:
-            workshop = Workshop(
-                self._store, self._target, work=work, shadows=shadows, path_of=here.path, advance=advance
-            )
-            made = _start(workshop, work, missing, here)
-            for key, layer in zip(keys, found, strict=True):
-                yield layer or made[key].result()
+        with Bringing(self._store) as bringing:
+            shadows = self._shadows(wheels, here, bringing)
+            keys = [layer_key(group.wheels, self._target, shadows, alone=group.alone) for group in groups]
+            found = {key: self._store.find(key) for key in keys}
+            missing = {key: group for group, key in zip(groups, keys, strict=True) if found[key] is None}
+            if missing:
+                self._store.sweep()
+            coming = bringing.layers(missing)
+            with Work(self._workers, self._compiler) as work:
+                workshop = Workshop(
+                    self._store, self._target, work=work, shadows=shadows, path_of=here.path, advance=advance
+                )
+                made = _start(workshop, work, {key: missing[key] for key in missing if key not in coming}, here)
+                for key, group in zip(keys, groups, strict=True):
+                    layer = found[key]
+                    if layer is None and key in coming:
+                        layer = coming.pop(key).result()
+                        if layer is not None:
+                            advance(group.size)
+                        else:
+                            late = [key, *(other for other, future in coming.items() if future.result() is None)]
+                            made |= _start(workshop, work, {other: missing[other] for other in late}, here)
+                            coming = {other: future for other, future in coming.items() if other not in late}
+                    # The title is in the image's history: not for a remote to say.
+                    yield replace(layer or made[key].result(), title=group.title)
 
-    def _shadows(self, wheels: Sequence[Wheel], here: _Here) -> dict[str, frozenset[str]]:
+    def notes(self, wheels: Sequence[Wheel]) -> dict[str, Any]:
+        """Return what the store knows of wheels whose layers were made, by key.
+
+        With these notes and the layers another machine needs none of the wheels.
+        """
+        keys = [shadows_key(wheels, self._target), *(wheel_key("files", wheel, self._target) for wheel in wheels)]
+        found = {key: self._store.recall(key) for key in keys}
+        return {key: note for key, note in found.items() if note is not None}
+
+    def _shadows(self, wheels: Sequence[Wheel], here: _Here, bringing: Bringing) -> dict[str, frozenset[str]]:
         """Return which files of which package another package replaces; remembered for a whole list."""
         key = shadows_key(wheels, self._target)
-        note = self._store.recall(key)
+        note = self._store.recall_or_bring(key, partial(is_shadows, names={wheel.name for wheel in wheels}))
         if note is None:
-            known = {wheel.name: self._store.recall(wheel_key("files", wheel, self._target)) for wheel in wheels}
-            here.have([wheel for wheel in wheels if known[wheel.name] is None])
-            for wheel in wheels:
-                if known[wheel.name] is None:
-                    known[wheel.name] = self._files(wheel, here.path(wheel))
-                    self._store.remember(wheel_key("files", wheel, self._target), known[wheel.name])
-            lost = shadowed({name: Files(*files) for name, files in known.items()})
+            lost = shadowed(self._all_files(wheels, here, bringing))
             note = {name: sorted(paths) for name, paths in lost.items()}
             self._store.remember(key, note)
         return {name: frozenset(paths) for name, paths in note.items()}
 
+    def _all_files(self, wheels: Sequence[Wheel], here: _Here, bringing: Bringing) -> dict[str, Files]:
+        """Return which files each wheel installs; wheels that nobody knew so far are fetched."""
+        keys = {wheel.name: wheel_key("files", wheel, self._target) for wheel in wheels}
+        known = bringing.notes(keys.values(), is_files)
+        here.have([wheel for wheel in wheels if keys[wheel.name] not in known])
+        for wheel in wheels:
+            key = keys[wheel.name]
+            if key not in known:
+                known[key] = self._files(wheel, here.path(wheel))
+                self._store.remember(key, known[key])
+        return {name: Files(*known[key]) for name, key in keys.items()}
+
     def _files(self, wheel: Wheel, path: Path) -> Files:
         with WheelArchive(path, title=wheel.filename) as archive:
-            plan = plan_installation(archive, name=wheel.name, target=self._target, requested=wheel.requested)
+            plan = plan_installation(archive, wheel, target=self._target)
             return Files(plan.paths(), plan.requires_python)
 
 

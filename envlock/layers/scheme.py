@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import Parser
@@ -13,8 +14,11 @@ from envlock.layers.archive import Member, WheelArchive
 from envlock.layers.record import Row, parse_record
 from envlock.layers.scripts import BadEntryPoint, EntryPoints, generated_scripts, parse_entry_points
 from envlock.layers.target import Target
+from envlock.model.lock import Wheel
 
 _SUPPORTED = 1  # major Wheel-Version
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, as Linux has it (limits.h)
+_WHITEOUT = ".wh."  # such a file removes another one from the image (OCI image spec, layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +61,25 @@ class Installation:
         ]
 
 
-def plan_installation(archive: WheelArchive, *, name: str, target: Target, requested: bool) -> Installation:
+def plan_installation(archive: WheelArchive, wheel: Wheel, *, target: Target) -> Installation:
     """Decide what installing a wheel leaves.
 
-    ``name`` is the distribution's normalized name; ``requested`` says whether somebody asked for it by name (PEP 376).
-    Raises ``InputError`` for a wheel that is none, or that would write where it must not.
+    Raises ``InputError`` for a wheel that is none, or not the one that it is said to be, or that would write where it
+    must not.
     """
+    name = wheel.name
     info = _info_folder(archive, name)
     _check_version(archive, info)
+    metadata = _headers(archive, f"{info}/METADATA")
+    _check_identity(archive, metadata, wheel)
     points = _entry_points(archive, info)
     placed = _placed(archive, points, target=target, name=name)
-    generated = _generated(archive, points, info=info, target=target, requested=requested)
+    generated = _generated(archive, points, info=info, target=target, requested=wheel.requested)
     overwritten = {file.path for file in generated}
     record = posixpath.join(target.site_packages, info, "RECORD").lstrip("/")
-    _check_places(archive, placed, generated, target)
-    rows = parse_record(_text(archive, f"{info}/RECORD")) if f"{info}/RECORD" in archive.by_name else []
+    _check_places(archive, placed, {*overwritten, record}, target)
+    _check_information(archive, placed, info, target)
+    rows = _rows(archive, f"{info}/RECORD")
     return Installation(
         placed=tuple(
             sorted(
@@ -83,7 +91,7 @@ def plan_installation(archive: WheelArchive, *, name: str, target: Target, reque
         record=next((file for file in placed if file.path == record), None),
         record_path=record,
         rows=tuple(rows),
-        requires_python=bool((_headers(archive, f"{info}/METADATA")["Requires-Python"] or "").strip()),
+        requires_python=bool((metadata["Requires-Python"] or "").strip()),
     )
 
 
@@ -115,6 +123,31 @@ def _check_version(archive: WheelArchive, info: str) -> None:
     major = version.strip().partition(".")[0]
     if not major.isdecimal() or int(major) > _SUPPORTED:
         raise archive.refused(f"its format ({version.strip() or 'none'}) is not one that is known")
+
+
+def _check_identity(archive: WheelArchive, metadata: Message, wheel: Wheel) -> None:
+    """Refuse a wheel that would be listed as another package, or as another version of it, than the lock says."""
+    name, version = (metadata["Name"] or "").strip(), (metadata["Version"] or "").strip()
+    if re.sub(r"[-_.]+", "-", name).lower() != wheel.name or not _same_version(version, wheel.version):
+        raise archive.refused(f"inside it says that it is {name!r} {version!r}")
+
+
+def _same_version(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415 - few wheels spell it in two ways
+
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return False
+
+
+def _rows(archive: WheelArchive, record: str) -> list[Row]:
+    try:
+        return parse_record(_text(archive, record)) if record in archive.by_name else []
+    except csv.Error as error:
+        raise archive.refused(f"it cannot be read ({error})", record) from error
 
 
 def _entry_points(archive: WheelArchive, info: str) -> EntryPoints:
@@ -168,7 +201,7 @@ def _generated(
     try:
         scripts = generated_scripts(points, target)
     except BadEntryPoint as error:
-        raise archive.refused(f"an entry point makes no script: {error}", f"{info}/entry_points.txt") from error
+        raise archive.refused(f"an entry point makes no script: {str(error)!r}", f"{info}/entry_points.txt") from error
     files = [(f"{target.venv}/bin/{script}", content, True) for script, content in scripts.items()]
     files.append((f"{target.site_packages}/{info}/INSTALLER", b"pip\n", False))
     if requested:
@@ -179,10 +212,11 @@ def _generated(
     ]
 
 
-def _check_places(
-    archive: WheelArchive, placed: Iterable[Placed], generated: Iterable[Generated], target: Target
-) -> None:
-    """Refuse files that hide another file or folder, or a part of the virtual environment itself."""
+def _check_places(archive: WheelArchive, placed: Iterable[Placed], made: Collection[str], target: Target) -> None:
+    """Refuse files that hide another file or folder, or a part of the virtual environment itself.
+
+    ``made`` has the paths of what the installation makes, compiled files aside; those replace what the wheel brings.
+    """
     own_files, own_folders = _environment(target)
     seen: dict[str, str] = {}
     for file in placed:
@@ -191,13 +225,34 @@ def _check_places(
         if file.path in own_files or file.path in own_folders:
             raise archive.refused("it would replace a part of the virtual environment itself", file.member.name)
         seen[file.path] = file.member.name
-    for made in generated:
-        if made.path in own_files:
-            raise archive.refused(f"its script {made.path!r} would replace a part of the virtual environment itself")
-    for path, name in seen.items():
+    for path in made:
+        if path in own_files:
+            raise archive.refused(f"its script {path!r} would replace a part of the virtual environment itself")
+    compiled = [compiled_path(path, target) for path in seen if path.endswith(".py")]
+    files = dict.fromkeys((*seen, *sorted(made), *compiled))
+    for path in files:
+        name = seen.get(path, path)
+        _check_path(archive, path, name)
         for folder in parents(path):
-            if folder in seen or folder in own_files:
+            if folder in files or folder in own_files:
                 raise archive.refused(f"it is below {seen.get(folder, folder)!r}, which is no folder", name)
+
+
+def _check_path(archive: WheelArchive, path: str, name: str) -> None:
+    parts = path.split("/")
+    if any(part.startswith(_WHITEOUT) for part in parts):
+        raise archive.refused("in an image layer, such a name removes other files", name)
+    if len(path.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        raise archive.refused("its path is too long for a file system", name)
+
+
+def _check_information(archive: WheelArchive, placed: Iterable[Placed], info: str, target: Target) -> None:
+    """Refuse what would be listed as another package, or would change what is listed of one."""
+    site = f"{target.site_packages}/".lstrip("/")
+    for file in placed:
+        top, below, _ = file.path.removeprefix(site).partition("/")
+        if file.path.startswith(site) and below and top.endswith(".dist-info") and top != info:
+            raise archive.refused(f"it belongs to {top!r}, and that to another package", file.member.name)
 
 
 def _environment(target: Target) -> tuple[set[str], set[str]]:
@@ -217,3 +272,9 @@ def parents(path: str) -> Iterable[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
+
+
+def compiled_path(path: str, target: Target) -> str:
+    """Return where the compiled file of a source goes (PEP 3147)."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/__pycache__/{name.removesuffix('.py')}.{target.cache_tag}.pyc"

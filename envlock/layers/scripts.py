@@ -90,7 +90,7 @@ def _with_versions(console: dict[str, str], target: Target) -> dict[str, str]:
 
 def _script(name: str, value: str) -> bytes:
     point = _POINT.fullmatch(f"{name} = {value}")
-    if point is None or "/" in name or name in {".", ".."}:
+    if point is None or "/" in name or name in {".", ".."} or not name.isprintable():
         raise BadEntryPoint(f"{name} = {value}")
     function = point["object"]
     return _TEMPLATE.format(module=point["module"], imported=function.partition(".")[0], function=function).encode()

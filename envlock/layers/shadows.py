@@ -8,8 +8,8 @@ Layers leave out what would be replaced: then their order does not matter, and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from envlock.errors import InputError
 from envlock.layers.scheme import parents
@@ -40,6 +40,22 @@ def shadowed(packages: Mapping[str, Files]) -> dict[str, frozenset[str]]:
 def installation_order(packages: Mapping[str, Files]) -> list[str]:
     """Return the names in the order in which pip installs them."""
     return sorted(packages, key=lambda name: (not packages[name].requires_python, name), reverse=True)
+
+
+def is_files(note: Any) -> bool:
+    """Return whether a note is what ``Files`` is kept as."""
+    return (
+        isinstance(note, list) and len(note) == len(Files._fields) and _is_paths(note[0]) and isinstance(note[1], bool)
+    )
+
+
+def is_shadows(note: Any, names: Collection[str]) -> bool:
+    """Return whether a note is what ``shadowed`` is kept as, for these packages."""
+    return isinstance(note, dict) and note.keys() <= set(names) and all(_is_paths(paths) for paths in note.values())
+
+
+def _is_paths(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(path, str) for path in value)
 
 
 def _check_folders(owner: Mapping[str, str]) -> None:

@@ -8,22 +8,27 @@
     making/                        under construction
 
 A ``.json`` says what the tar is, and how the file system saw it when it was hashed last. A tar that was touched since
-is hashed again before use, and dropped where it is not what it was.
+is hashed again before use, and dropped where it is not what it was. Whoever reads a tar hashes it, too; what a
+``.json`` says is held against the hash in its first line.
+
+A store may have a *remote*, which is asked for what is missing before it is made.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from envlock.errors import StorageError
-from envlock.layers.claims import claimed, sweep
-from envlock.model.layers import StoredLayer
+from envlock.layers.claims import claimed, gate, sweep
+from envlock.layers.remote import CarefulRemote
+from envlock.model.layers import OfferedLayer, StoredLayer
 
 
 class Making:
@@ -67,9 +72,13 @@ class Shelf:
         return self._folder / key[:2] / f"{key}.tar"
 
     @contextmanager
-    def making(self, key: str) -> Iterator[Making]:
-        """Make a tar; waits for another process that makes the same one. Raises ``StorageError`` (disk full)."""
-        with storage(self._folder), claimed(self._making / f"{self._folder.name}-{key}") as file:
+    def making(self, key: str, *, waiting: Callable[[], object] = lambda: None) -> Iterator[Making]:
+        """Make a tar; waits for another process that makes the same one, and calls ``waiting`` meanwhile.
+
+        Raises ``StorageError`` (disk full).
+        """
+        place = self._making / f"{self._folder.name}-{key}"
+        with storage(self._folder), claimed(place, waiting=waiting) as file:
             yield Making(self, key, file, self.find(key))
 
     def keep(self, layer: StoredLayer, file: BinaryIO, index: Any) -> None:
@@ -77,14 +86,23 @@ class Shelf:
         path = self.path(layer.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         file.flush()
-        (self._making / f"{self._folder.name}-{layer.key}").rename(path)
-        self._describe(layer, index)
+        with gate(self._making.parent):
+            (self._making / f"{self._folder.name}-{layer.key}").rename(path)
+            self._describe(layer, index)
 
     def drop(self, key: str) -> None:
         """Forget a tar: it turned out not to be what it should be, or it is old."""
         for path in (self._json(key), self.path(key)):
             with suppress(FileNotFoundError):
                 path.unlink()
+
+    def drop_unused(self, key: str, *, since: float) -> bool:
+        """Drop a tar that was not wanted after a time (seconds since the epoch), and say whether it is gone now."""
+        with storage(self._folder), gate(self._making.parent, alone=True), suppress(FileNotFoundError):
+            if self._json(key).stat().st_mtime > since:
+                return False
+            self.drop(key)
+        return True
 
     def kept(self) -> Iterator[tuple[StoredLayer, float]]:
         """Yield everything with the time at which it was wanted last (seconds since the epoch)."""
@@ -106,7 +124,7 @@ class Shelf:
 
     def _read(self, key: str) -> dict[str, Any] | None:
         try:
-            found = json.loads(self._json(key).read_bytes())
+            found = read_json(self._json(key))
         except FileNotFoundError:
             return None
         except ValueError:
@@ -120,7 +138,8 @@ class Shelf:
         path = self.path(key)
         try:
             if found["seen"] == _seen(path):
-                os.utime(self._json(key))
+                with gate(self._making.parent):
+                    os.utime(self._json(key))
                 return True
             with path.open("rb") as file:
                 diff_id = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -142,9 +161,11 @@ class Shelf:
 
 
 class LayerStore:
-    """The whole store."""
+    """The whole store; ``remote`` has layers that others made, and is asked by ``find_or_bring`` and its like alone."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, remote: CarefulRemote | None = None) -> None:
+        self.remote = remote
+        self._root = root
         self._making = root / "making"
         self._notes = root / "notes"
         self.layers = Shelf(root / "layers", self._making)
@@ -153,6 +174,25 @@ class LayerStore:
     def find(self, key: str) -> StoredLayer | None:
         """Return a layer by what it is made from; raises ``StorageError``."""
         return self.layers.find(key)
+
+    def find_or_bring(self, key: str) -> StoredLayer | None:
+        """Return a layer that is here or comes from the remote, None where it must be made; raises ``StorageError``."""
+        found = self.find(key)
+        if found is None and self.remote is not None:
+            offered = self.remote.find(key)
+            found = self.bring(offered) if offered is not None else None
+        return found
+
+    def bring(self, offered: OfferedLayer, *, stopped: Callable[[], bool] = lambda: False) -> StoredLayer | None:
+        """Bring a layer from the remote; None where it does not come, or is not what it should be.
+
+        Raises ``StorageError``. Gives up where ``stopped`` says so.
+        """
+        layer = offered.layer
+        with self.layers.making(layer.key) as making:
+            if making.found or self.remote is None or not self.remote.copy(offered, making.file, stopped):
+                return making.found
+            return making.keep(diff_id=layer.diff_id, size=layer.size, title=layer.title)
 
     def open(self, layer: StoredLayer) -> BinaryIO:
         """Open a layer's tar. ``find`` checked it; a reader that hashes it can ``drop`` what is wrong after all."""
@@ -163,16 +203,26 @@ class LayerStore:
         """Forget a layer that is not what it should be."""
         self.layers.drop(key)
 
-    def recall(self, key: str) -> Any:
-        """Return a note (JSON), or None."""
+    def recall(self, key: str, well_formed: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Return a note (JSON), or None where there is none that is well-formed."""
         path = self._note(key)
         with storage(path):
             try:
-                note = json.loads(path.read_bytes())
-                os.utime(path)
+                with gate(self._root):
+                    os.utime(path)
+                note = read_json(path)
             except (FileNotFoundError, ValueError):
                 return None
-            return note
+            return note if well_formed(note) else None
+
+    def recall_or_bring(self, key: str, well_formed: Callable[[Any], bool]) -> Any:
+        """Return a note that is here, or that the remote has, or None."""
+        note = self.recall(key, well_formed)
+        if note is None and self.remote is not None:
+            note = self.remote.note(key, well_formed)
+            if note is not None:
+                self.remember(key, note)
+        return note
 
     def remember(self, key: str, note: Any) -> None:
         """Keep a note; notes are small, and can be made again."""
@@ -183,6 +233,15 @@ class LayerStore:
         """Forget a note."""
         with suppress(FileNotFoundError):
             self._note(key).unlink()
+
+    def forget_unused(self, key: str, *, since: float) -> bool:
+        """Forget a note that was not wanted after a time, and say whether it is gone now."""
+        path = self._note(key)
+        with storage(path), suppress(FileNotFoundError), gate(self._root, alone=True):
+            if path.stat().st_mtime > since:
+                return False
+            path.unlink()
+        return True
 
     def notes(self) -> Iterator[tuple[Path, int, float]]:
         """Yield path, size and time of last use of each note."""
@@ -205,23 +264,40 @@ def storage(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         raise StorageError(
-            f"{error.filename or place}: {error.strerror or error}", hint="is the disk full? try 'envlock cache prune'"
+            f"{error.filename or place}: {error.strerror or error}",
+            hint="free some space there: 'envlock cache prune' helps"
+            if full
+            else "is the folder yours to write? ENVLOCK_CACHE_DIR puts the cache elsewhere",
         ) from error
 
 
+def read_json(path: Path) -> Any:
+    """Return what ``write_json`` wrote; raises ``ValueError`` where it is anything else."""
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if digest != _hash(content):
+        raise ValueError(path)
+    return json.loads(content)
+
+
 def write_json(path: Path, making: Path, value: Any) -> None:
-    """Write a file at once and whole."""
+    """Write a file at once and whole, with the hash of the rest in its first line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = making / f"{path.parent.parent.name}-{path.name}"
+    content = json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     with claimed(temporary) as file:
-        file.write(json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+        file.write(_hash(content) + b"\n" + content)
         file.flush()
         temporary.rename(path)
 
 
 def _layer(key: str, found: dict[str, Any]) -> StoredLayer:
     return StoredLayer(key=key, diff_id=found["diff_id"], size=found["size"], title=found["title"])
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _seen(path: Path) -> list[int]:

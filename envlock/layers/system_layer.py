@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from envlock.errors import BuildFailed
+from envlock.formats.layer_tar import CAPABILITY, END, Member, header, padding
 from envlock.layers.java_keystore import dated
 from envlock.layers.streamed_tar import entries
-from envlock.layers.system_tar import CAPABILITY, END, Entry, header, padding
 
 _LEFT_OUT = re.compile(
     r"""
@@ -128,7 +128,7 @@ def _write(
     capability = entry.pax_headers.get(CAPABILITY, "")
     write(
         header(
-            Entry(
+            Member(
                 path=path,
                 type=tarfile.REGTYPE if entry.isreg() else entry.type,
                 mode=0o644 if whiteout else entry.mode & 0o7777,

@@ -10,9 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-# 1980-01-02T00:00:00Z. Not 0: a zip archive (which is how frameworks ship code to workers) cannot hold times before
-# 1980, wherever on earth its maker's clock is.
-EPOCH = 315_619_200
+from envlock.formats.layer_tar import EPOCH
 
 BLOCK = 512
 _RECORD = 20 * BLOCK  # tar(5): an archive is padded to whole records

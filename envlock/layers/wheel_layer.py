@@ -19,7 +19,7 @@ from itertools import chain
 from envlock.layers.archive import Member, WheelArchive
 from envlock.layers.compiler import Source
 from envlock.layers.record import Row, checkable, dump_record, encoded, hash_of, installed_rows
-from envlock.layers.scheme import Installation, Placed, from_site_packages
+from envlock.layers.scheme import Installation, Placed, compiled_path, from_site_packages
 from envlock.layers.scripts import fixed_first_line
 from envlock.layers.tar_writer import TarWriter
 from envlock.layers.target import Target
@@ -160,9 +160,3 @@ def write_wheel(
     for a member that is damaged or not what RECORD says, and what ``compile_`` raises.
     """
     _Writing(archive, plan, tar, target=target, compile_=compile_).run(advance)
-
-
-def compiled_path(path: str, target: Target) -> str:
-    """Return where the compiled file of a source goes (PEP 3147)."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/__pycache__/{name.removesuffix('.py')}.{target.cache_tag}.pyc"

@@ -14,12 +14,12 @@ from pathlib import Path
 from envlock.layers.archive import WheelArchive
 from envlock.layers.grouping import WheelGroup
 from envlock.layers.keys import wheel_key
-from envlock.layers.scheme import plan_installation
+from envlock.layers.scheme import compiled_path, plan_installation
 from envlock.layers.sinks import Index, Indexed, Without, folders_of, runs_of
 from envlock.layers.store import LayerStore
 from envlock.layers.tar_writer import TarWriter
 from envlock.layers.target import Target
-from envlock.layers.wheel_layer import compiled_path, write_wheel
+from envlock.layers.wheel_layer import write_wheel
 from envlock.layers.work import Work
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Wheel
@@ -63,7 +63,7 @@ class Workshop:
     def part(self, wheel: Wheel) -> None:
         """Make a wheel's part, unless it is there. Raises as ``write_wheel`` does."""
         self._work.check()
-        with self._store.parts.making(wheel_key("part", wheel, self._target)) as making:
+        with self._store.parts.making(wheel_key("part", wheel, self._target), waiting=self._work.check) as making:
             if making.found:
                 return
             tar = Indexed(making.file)
@@ -76,7 +76,7 @@ class Workshop:
         """Make the layer of one large wheel. Raises as ``write_wheel`` does."""
         self._work.check()
         (wheel,) = group.wheels
-        with self._store.layers.making(key) as making:
+        with self._store.layers.making(key, waiting=self._work.check) as making:
             if making.found:
                 return making.found
             tar = Without(making.file, self._left_out(wheel))
@@ -97,7 +97,7 @@ class Workshop:
 
     def _write(self, wheel: Wheel, tar: TarWriter) -> None:
         with WheelArchive(self._path_of(wheel), title=wheel.filename) as archive:
-            plan = plan_installation(archive, name=wheel.name, target=self._target, requested=wheel.requested)
+            plan = plan_installation(archive, wheel, target=self._target)
             write_wheel(archive, plan, tar, target=self._target, compile_=self._work.compile, advance=self._watched)
 
     def _watched(self, amount: int) -> None:
@@ -110,7 +110,7 @@ class Workshop:
         return paths.union(compiled_path(path, self._target) for path in paths if path.endswith(".py"))
 
     def _together(self, group: WheelGroup, key: str) -> StoredLayer:
-        with self._store.layers.making(key) as making:
+        with self._store.layers.making(key, waiting=self._work.check) as making:
             if making.found:
                 return making.found
             tar = TarWriter(making.file)

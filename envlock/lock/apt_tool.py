@@ -31,7 +31,8 @@ _OPTIONS = {
     "Acquire::AllowDowngradeToInsecureRepositories": "false",
     "Acquire::Languages": "none",
     "Acquire::PDiffs": "false",
-    "Acquire::Retries": "1",  # the host's side tries again by itself
+    # The host tries again; after a second try of its own, apt before 3.1.10 can wait for ever (LP: #2003851).
+    "Acquire::Retries": "0",
     "Acquire::http::Timeout": "300",
     "Acquire::http::Proxy": "DIRECT",
     "Acquire::http::Proxy::127.0.0.1": "DIRECT",

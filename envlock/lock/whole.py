@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from envlock.inputs import inputs_of, settle
 from envlock.lock.apt import AptLock, lock_apt
 from envlock.lock.apt_gateway import AptGateway
 from envlock.lock.base import PinnedBase, check_python, look_inside, pin_base
 from envlock.lock.cuda import base_cuda, check_cuda
-from envlock.lock.inputs import inputs_of, settle
 from envlock.lock.interpreter import Interpreter, probe
 from envlock.lock.python import PythonLock, lock_python
 from envlock.model.lock import Base, Lock

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+AUTHOR = "envlock"  # of images whose layers are envlock's own (OCI image spec, config)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Installed:

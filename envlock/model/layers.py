@@ -23,6 +23,15 @@ class StoredLayer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OfferedLayer:
+    """A layer that a remote place says it has; whether it is what it says turns out when it comes."""
+
+    layer: StoredLayer  # what it is to be
+    blob: Descriptor  # as the remote keeps it, compressed
+    packing: str  # by what it was compressed (``gzip_members.METHOD``), or "other"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ComposedImage:
     """An image as data: its configuration's exact bytes, and its layers from the bottom."""
 

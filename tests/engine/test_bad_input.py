@@ -275,7 +275,7 @@ def test_a_registry_that_refuses(workspace: Workspace, spec: Callable[..., None]
 def test_a_registry_that_cannot_be_reached(workspace: Workspace, spec: Callable[..., None], repository: str) -> None:
     spec(repository=f"127.0.0.1:{free_port()}/{repository}")
     answer = workspace.envlock("build", "--push", "--no-record", code=3)
-    assert "cannot reach" in answer.stderr
+    assert "cannot be reached" in answer.stderr
     assert "hint:" in answer.stderr
 
 

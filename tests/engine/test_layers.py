@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envlock.adapters.bases.empty import container_skeleton
 from envlock.adapters.compilers import ContainerCompiler, ProcessCompiler, unpacked_interpreter
 from envlock.adapters.compilers.wire import WrongInterpreter
 from envlock.adapters.engine import DockerEngine
@@ -55,14 +56,9 @@ def test_layers_are_what_pip_leaves_in_the_base(container: Container, target: Ta
     compiler = compiler_of(container, target)
     layers = LayerMaker(store, compiler, target).make(wheels, fetch=lambda _: paths)
 
-    def run(program: str, arguments: list[str]) -> bytes:
-        done = container.run([python.executable, "-c", program, *arguments])
-        assert done.exit_code == 0, done.stderr
-        return done.stdout
-
     base = make_base(python=python)
-    skeleton = skeleton_layer(store, base, target, run=run)
-    assert skeleton_layer(store, base, target, run=pytest.fail) == skeleton  # type: ignore[arg-type]
+    skeleton = skeleton_layer(store, base, target, make=lambda venv: container_skeleton(container, base, venv))
+    assert skeleton_layer(store, base, target, make=pytest.fail) == skeleton
     _pip_install(container, target, wheels, paths)
     theirs = _tree(container, python.executable, target.venv)
     ours = entries(store.layers.path(skeleton.key), below=target.venv)

@@ -72,7 +72,8 @@ class Desk:
             self.messages = progress.messages
 
     def sources(self, text: str) -> None:
-        """Replace the base's list of repositories."""
+        """Replace the base's list of repositories, in whichever of its two places the base keeps it."""
+        self.container.run(["rm", "-f", "/etc/apt/sources.list"])
         self.container.put(
             {
                 "/etc/apt/sources.list.d/debian.sources": text.encode(),

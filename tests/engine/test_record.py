@@ -14,6 +14,7 @@ import pytest
 from envlock.adapters.engine import DockerEngine
 from envlock.adapters.mlflow_store import MlflowRuns, default_tracking_uri
 from envlock.adapters.outbox import FileOutbox
+from envlock.adapters.publishing import PushMemory
 from envlock.build import build
 from envlock.cli.record import read_subject, record_of
 from envlock.cli.refs import environment_of
@@ -59,7 +60,7 @@ def built(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
         )
         plan = plan_of(lock, Project(revision="a" * 40, version="v1-dirty", dirty=True, epoch=1_700_000_000))
         work = workshop(engine, folder, Remembering())
-        images[version] = (build(plan, workshop=work, wanted=goods.wanted(), project=folder), lock)
+        images[version] = (build(plan, workshop=work, wanted=goods.wanted, project=folder), lock)
     yield images
     for image, _ in images.values():
         for name in image.tags:
@@ -76,7 +77,15 @@ def world(engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return MlflowRuns(wanted or uri, environ=os.environ, note=progress.message)
 
     outbox = FileOutbox(tmp_path / "outbox")
-    return SimpleNamespace(engine=engine, cwd=tmp_path, environ={}, progress=progress, outbox=outbox, runs=runs)
+    return SimpleNamespace(
+        engine=engine,
+        cwd=tmp_path,
+        environ={},
+        progress=progress,
+        outbox=outbox,
+        pushes=PushMemory(tmp_path / "pushes"),
+        runs=runs,
+    )
 
 
 def record(reference: str, world: Any) -> tuple[Image, Record]:

@@ -18,10 +18,10 @@ from typing import IO, Any
 import pytest
 
 from envlock.adapters.engine import DockerEngine
+from envlock.compose.system import SystemPackages, make
 from envlock.errors import BuildFailed
 from envlock.layers.tree import read_tree
 from envlock.model.lock import Deb
-from envlock.system import SystemPackages, make
 from envlock.verify import compare_trees, expected_tree
 from tests.engine.conftest import docker
 from tests.support.building import Goods, lock_on

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -23,11 +25,13 @@ class BlobRegistry:
     asked: list[str] = field(default_factory=list)
     received: int = 0
     token: str | None = None
+    login: tuple[str, str] | None = None  # the only one that gets the token
     scopes: list[list[str]] = field(default_factory=list)
     fault: Callable[[Any], bool] = lambda _: False
     mounts: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
     host: str = ""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def add(self, repository: str, content: bytes) -> str:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -36,6 +40,10 @@ class BlobRegistry:
 
     def count(self, beginning: str) -> int:
         return sum(1 for line in self.asked if line.startswith(beginning))
+
+
+def _basic(name: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"
 
 
 @contextmanager
@@ -92,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         with world.lock:
             world.asked.append(f"{self.command} {self.path}")
         if self.parts.path == "/token":
+            if world.login and self.headers.get("Authorization") != _basic(*world.login):
+                self.answer(401)
+                return
             world.scopes.append(parse_qs(self.parts.query).get("scope", []))
             self.answer(200, body=b'{"token": "%s"}' % (world.token or "").encode())
             return
@@ -130,6 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.world.manifests[name, key] = (self.headers["Content-Type"], self.body)
             self.answer(201, {"Docker-Content-Digest": digest})
             return
+        if (name, target) not in self.world.manifests:
+            self.answer(404)
+            return
         kind, content = self.world.manifests[name, target]
         self.answer(200, {"Content-Type": kind, "Content-Length": str(len(content))}, content)
 
@@ -142,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
                     world.blobs[name, self.query["mount"]] = source
                     self.answer(201)
                     return
-            upload = f"u{len(world.uploads)}"
+            upload = f"u{next(world.numbers)}"
             world.uploads[upload] = bytearray()
             self.answer(202, {"Location": f"/v2/{name}/blobs/uploads/{upload}?state=a%2Bb", "Range": "0-0"})
             return
@@ -161,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.answer(416, self._place(name, upload, known))
                 return
             known += self.body
-            world.received += len(self.body)
+            with world.lock:
+                world.received += len(self.body)
             self.answer(202, self._place(name, upload, known))
         else:
             digest = f"sha256:{hashlib.sha256(known).hexdigest()}"

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 from envlock.adapters.artifacts import ArtifactStore
+from envlock.adapters.bases.in_engine import EngineBases
+from envlock.adapters.engine import DockerEngine
 from envlock.adapters.guard import FileGuard
 from envlock.adapters.image_readings import ImageReadings
-from envlock.build import Workshop
+from envlock.adapters.packed_layers import PackedLayers
+from envlock.adapters.publishing import DiskLayouts, PushMemory, RegistryPublisher
+from envlock.adapters.registry import HttpRegistry
+from envlock.adapters.registry.push import Blobs
+from envlock.build import Workshop, have_base
 from envlock.formats.lock_json import dump_lock, fingerprint
+from envlock.layers.store import LayerStore
 from envlock.model.lock import Deb, Lock, Wheel
 from envlock.model.plan import Plan, Project
 from envlock.model.spec import ImageOptions, ProjectFiles, Seeds
@@ -149,10 +157,25 @@ def plan_of(lock: Lock, project: Project | None = None) -> Plan:
     return make_plan(lock, project or Project(), fingerprint=fingerprint(lock), lock_text=dump_lock(lock))
 
 
-def workshop(engine: Engine, folder: Path, progress: Progress) -> Workshop:
+def workshop(engine: DockerEngine, folder: Path, progress: Progress) -> Workshop:
+    """Return a workshop of real parts, whose caches are in the folder."""
+    packed, store = PackedLayers(folder / "packed"), LayerStore(folder / "layers")
+    blobs, registry = Blobs(os.environ, packed=packed), HttpRegistry(os.environ)
     return Workshop(
         engine=engine,
+        bases=EngineBases(
+            engine=engine,
+            registry=registry,
+            blobs=blobs,
+            have=partial(have_base, engine=engine, progress=progress),
+            store=store,
+            cache=folder / "bases",
+            progress=progress,
+        ),
+        store=store,
         artifacts=ArtifactStore(folder / "artifacts"),
+        publisher=RegistryPublisher(blobs, packed, PushMemory(folder / "pushed")),
+        layouts=DiskLayouts(packed),
         readings=ImageReadings(folder / "readings"),
         guard=FileGuard(folder / "locks", waiting=progress.message),
         progress=progress,

@@ -120,6 +120,9 @@ class FakeEngine:
         wanted = {f"{name.name}@{name.digest}"} if name.digest else {f"{name.name}:{name.tag or 'latest'}"}
         return next((image for image in self.images.values() if wanted & {*image.tags, *image.digests}), None)
 
+    def labelled(self, label: str) -> list[EngineImage]:
+        return [image for image in self.images.values() if label in image.labels]
+
     def pull(self, reference: str, *, platform: str, progress: Progress) -> EngineImage:
         found = self.in_registry.get(reference)
         if found is None:

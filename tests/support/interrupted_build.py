@@ -40,7 +40,7 @@ def main(base: str, folder: Path) -> None:
     slow = make_deb("tiny-slow", scripts={"postinst": "#!/bin/sh\necho now it is slow\nexec sleep 60\n"})
     lock = lock_on(engine, base, goods, debs=(goods.deb(slow),), image=ImageOptions(repository=REPOSITORY))
     plan = plan_of(lock)
-    build(plan, workshop=workshop(engine, folder, _Told()), wanted=goods.wanted(), project=folder)
+    build(plan, workshop=workshop(engine, folder, _Told()), wanted=goods.wanted, project=folder)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def installed(path: Path, target: Target, *, requested: bool = True) -> dict[str
     wheel = lock_wheel(path, requested=requested)
     buffer = io.BytesIO()
     with WheelArchive(path, title=path.name) as archive:
-        plan = plan_installation(archive, name=wheel.name, target=target, requested=requested)
+        plan = plan_installation(archive, wheel, target=target)
         tar = TarWriter(buffer)
         write_wheel(archive, plan, tar, target=target, compile_=HereCompiler().submit, advance=lambda _: None)
         tar.finish()

@@ -40,6 +40,7 @@ class Workspace:
     folder: Path
     env: Mapping[str, str]
     repositories: list[str] = field(default_factory=list)
+    prefix: tuple[str, ...] = ()  # a program that runs envlock: as another user, say
 
     def write(self, name: str, text: str) -> Path:
         """Write a file below the folder."""
@@ -51,7 +52,7 @@ class Workspace:
     def envlock(self, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Answer:
         """Run envlock; fail where it ends with another code than ``code`` (None: any)."""
         done = subprocess.run(
-            [sys.executable, "-m", "envlock", *arguments],
+            [*self.prefix, sys.executable, "-m", "envlock", *arguments],
             cwd=self.folder,
             env={**self.env, **(env or {})},
             capture_output=True,

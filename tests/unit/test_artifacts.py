@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from envlock.adapters.artifacts import ArtifactStore
 from envlock.errors import HashMismatch, IndexFailed, StorageError
+from envlock.layers.claims import claimed
 from envlock.ports import Wanted
 from tests.support.progress import Remembering
 
@@ -128,15 +128,12 @@ def test_several_processes_can_share_a_store(tmp_path: Path) -> None:
     assert all(sha256(path.read_bytes()) == path.name for path in files_in(tmp_path))
 
 
-def test_what_a_killed_process_left_is_swept_after_a_day_and_not_before(tmp_path: Path) -> None:
-    import os
-
-    old, new = tmp_path / ".partial-old", tmp_path / ".partial-new"
-    for path in (old, new):
-        path.write_text("half")
-    os.utime(old, (time.time() - 100_000,) * 2)
-    fetch(ArtifactStore(tmp_path), Shelf().wanted("a", b"content"))
-    assert (old.exists(), new.exists()) == (False, True)
+def test_what_a_killed_process_left_is_swept_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    left, written = tmp_path / ".partial-left", tmp_path / ".partial-written"
+    left.write_text("half")
+    with claimed(written):
+        fetch(ArtifactStore(tmp_path), Shelf().wanted("a", b"content"))
+        assert (left.exists(), written.exists()) == (False, True)
 
 
 def test_a_file_made_here_is_kept_by_its_content(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from envlock.compose import compose, small_layers, user_layer
 from envlock.errors import InputError, LockError, StorageError
 from envlock.formats import oci
 from envlock.formats.base_files import BaseFiles, Found, accounts, read_layers
+from envlock.formats.layer_tar import EPOCH
 from envlock.model.plan import Project, ProjectFile
 from envlock.model.spec import ImageOptions, ProjectFiles
 from tests.support.composing import Layers, base_in_registry, config_of, image_of, lock_of, plan_of, tar_of
@@ -148,12 +149,12 @@ def content(tar: bytes, name: str) -> bytes:
 def test_a_user_with_home_and_workdir() -> None:
     tar = user_of(FILES)
     assert members(tar) == {
-        "etc": ("0o755", 0, 0, 0),
-        "etc/group": ("0o644", 0, 0, 0),
-        "etc/passwd": ("0o644", 0, 0, 0),
-        "home": ("0o755", 0, 0, 0),
-        "home/envlock": ("0o755", 1000, 1000, 0),
-        "workspace": ("0o755", 1000, 1000, 0),
+        "etc": ("0o755", 0, 0, EPOCH),
+        "etc/group": ("0o644", 0, 0, EPOCH),
+        "etc/passwd": ("0o644", 0, 0, EPOCH),
+        "home": ("0o755", 0, 0, EPOCH),
+        "home/envlock": ("0o755", 1000, 1000, EPOCH),
+        "workspace": ("0o755", 1000, 1000, EPOCH),
     }
     assert content(tar, "etc/passwd") == FILES.passwd + b"envlock:x:1000:1000::/home/envlock:/bin/sh\n"
     assert content(tar, "etc/group") == FILES.group + b"envlock:x:1000:\n"
@@ -163,7 +164,7 @@ def test_a_workdir_below_a_link_and_in_a_folder_for_everybody() -> None:
     # A folder in place of /lib would hide the whole of it; a plain /tmp would lock everybody out.
     assert {"usr", "usr/lib", "usr/lib/work"} <= set(members(user_of(FILES, workdir="/lib/work")))
     assert "lib" not in members(user_of(FILES, workdir="/lib/work"))
-    assert members(user_of(FILES, workdir="/tmp/work"))["tmp"] == ("0o1777", 0, 0, 0)
+    assert members(user_of(FILES, workdir="/tmp/work"))["tmp"] == ("0o1777", 0, 0, EPOCH)
     circle = replace(FILES, entries={"a": Found(target="/b"), "b": Found(target="a")})
     with pytest.raises(InputError, match="circle"):
         user_of(circle, workdir="/a/x")
@@ -264,8 +265,8 @@ def test_the_project_and_our_own_files(tmp_path: Path) -> None:
         "workspace/src/a/b.py",
         "workspace/train.py",
     ]
-    assert found["workspace/run.sh"] == ("0o755", 1000, 1000, 0)
-    assert found["workspace/train.py"] == ("0o644", 1000, 1000, 0)
+    assert found["workspace/run.sh"] == ("0o755", 1000, 1000, EPOCH)
+    assert found["workspace/train.py"] == ("0o644", 1000, 1000, EPOCH)
     assert project.title == "3 files of the project in /workspace"
     (tmp_path / "train.py").write_bytes(b"print(2)\n")
     with pytest.raises(StorageError, match="changed while"):
@@ -348,5 +349,5 @@ def test_this_image_has_had_these_digests_from_the_first_day() -> None:
     stable["config"]["Labels"] = {}  # the fingerprint is held by tests of its own
     assert (
         oci.digest_of(oci.canonical(stable))
-        == "sha256:b411d691707ec3030a32e7e42c9b00c6f86091c4a1c82e95e5d60d0f80f4c9a6"
+        == "sha256:555262323070fae5e9f2e4093729f9e58d161762fc3a7da3e66252d0f1103bda"
     )

@@ -69,6 +69,9 @@ def we_say(left: str, right: str) -> int:
 @example("1.0", "1.0~")
 @example("1.", "1.0")
 @example("0:1", "1")
+@example("0", "0~")
+@example("1a0", "1a0~")
+@example("00.0", "00.0+")
 def test_versions_sort_as_dpkg_sorts_them(left: str, right: str) -> None:
     assert shutil.which("dpkg"), "the tests run on Debian or Ubuntu"
     assert we_say(left, right) == dpkg_says(left, right)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from envlock.lock.inputs import changes, inputs_of, settle
+from envlock.inputs import changes, inputs_of, settle
 from envlock.model.spec import (
     Apt,
     AptRepository,

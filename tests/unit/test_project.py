@@ -111,6 +111,11 @@ def test_what_cannot_go_into_an_image(tmp_path):
     with pytest.raises(InputError, match="broken is a link to a file that is not there"):
         selected(tmp_path, "*")
     (tmp_path / "broken").unlink()
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(InputError, match="circle is a link to a file that is not there"):
+        selected(tmp_path, "*")
+    assert selected(tmp_path, "*.py") == []
+    (tmp_path / "circle").unlink()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="pipe is not a regular file"):
         selected(tmp_path, "*")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from envlock.cli.app import app
-from envlock.cli.reference import BEGIN, END, commands
+from envlock.cli.reference import BEGIN, END, commands, commands_by_name
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -17,9 +16,8 @@ def test_the_table_of_commands_is_current() -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    for command in app.registered_commands:
-        assert command.callback is not None
-        assert re.search(r"Examples?:  envlock ", command.callback.__doc__ or ""), command.name
+    for name, command in commands_by_name().items():
+        assert re.search(r"Examples?:  envlock ", command.help), name
 
 
 def test_what_the_readme_names_is_there() -> None:
@@ -27,6 +25,5 @@ def test_what_the_readme_names_is_there() -> None:
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)`", README):
         assert f"\n{target}:" in makefile, target
-    known = {command.name for command in app.registered_commands}
     for name in re.findall(r"`envlock ([a-z]+)", README):
-        assert name in known, name
+        assert name in commands_by_name(), name

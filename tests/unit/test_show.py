@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from envlock.diff import compare
-from envlock.errors import EngineError, InputError
+from envlock.errors import BuildFailed, EngineError, InputError
 from envlock.formats.environments import environment_of_live, environment_of_lock, environment_of_notes, split_env
 from envlock.formats.lock_json import dump_lock, fingerprint
 from envlock.formats.probe import SCRIPT, parse_probe
+from envlock.inside import read_installed
 from envlock.model.image import Installed
 from envlock.model.live import LiveEnvironment
 from envlock.model.lock import Cuda
 from envlock.model.plan import Project
 from envlock.plan import make_plan
 from envlock.ports import Completed
-from envlock.show import as_json, as_text, environment_of_image, read_installed
+from envlock.show import as_json, as_text, environment_of_image
 from tests.support.images import FakeContainer, FakeEngine, make_engine_image, probe_answer
 from tests.support.locks import make_lock
 
@@ -106,7 +107,7 @@ def test_what_is_installed_is_read_as_pip_says_it() -> None:
     assert installed.reported == {"python": "3.11.2 (main) [GCC]", "torch": "2.1.2+cu121"}
     without = read_installed(FakeContainer(files={}, programs={venv: probe_answer({"numpy": "2.0"})}))
     assert without.freeze == "numpy==2.0\n"
-    with pytest.raises(EngineError, match="the image has no /opt/venv/bin/python"):
+    with pytest.raises(BuildFailed, match="/opt/venv/bin/python of the image does not run"):
         read_installed(FakeContainer(files={}, programs={}))
 
 

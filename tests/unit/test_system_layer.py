@@ -19,13 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envlock.adapters.engine import install_agent
+from envlock.compose.system import FORMAT, INSTALL, SystemPackages, system_layer
 from envlock.errors import AptError, BuildFailed
+from envlock.formats.layer_tar import END, Member, header, padding
 from envlock.formats.templates import render
 from envlock.layers.java_keystore import dated
+from envlock.layers.store import LayerStore
 from envlock.layers.system_layer import Rules, normalise
-from envlock.layers.system_tar import END, Entry, header, padding
 from envlock.model.layers import StoredLayer
-from envlock.system import FORMAT, INSTALL, SystemPackages, system_layer
 from tests.support.locks import make_base, make_deb
 from tests.support.progress import Remembering
 from tests.support.tars import Made, deb, entry, folder, hard_link, link, tar
@@ -273,7 +274,7 @@ def test_a_stream_that_breaks_off() -> None:
     size=st.sampled_from([0, 1, 511, 512, 8**11 - 1, 8**11, 10**12]),
 )
 def test_headers_are_read_as_they_are_meant(path: str, target: str, uid: int, size: int) -> None:
-    made = Entry(
+    made = Member(
         path=path, type=b"0", mode=0o4755, uid=uid, gid=uid, mtime=1_700_000_000, size=size, capability=CAN_PING
     )
     found = _first(header(made))
@@ -292,9 +293,9 @@ def _first(content: bytes) -> tarfile.TarInfo:
 def test_the_tar_is_known_by_its_bytes() -> None:
     """Whatever changes these bytes changes every digest: then the format's number has to change, too."""
     entries = (
-        Entry(path="etc", type=b"5", mode=0o755, uid=0, gid=0, mtime=1),
-        Entry(path="etc/ä" + "x" * 120, type=b"0", mode=0o600, uid=5, gid=2**31, mtime=2, size=3, capability=CAN_PING),
-        Entry(path="etc/link", type=b"2", mode=0o777, uid=0, gid=0, mtime=3, target="y" * 150),
+        Member(path="etc", type=b"5", mode=0o755, uid=0, gid=0, mtime=1),
+        Member(path="etc/ä" + "x" * 120, type=b"0", mode=0o600, uid=5, gid=2**31, mtime=2, size=3, capability=CAN_PING),
+        Member(path="etc/link", type=b"2", mode=0o777, uid=0, gid=0, mtime=3, target="y" * 150),
     )
     content = b"".join(header(made) + b"abc"[: made.size] + padding(made.size) for made in entries) + END
     assert hashlib.sha256(content).hexdigest() == GOLDEN
@@ -439,21 +440,6 @@ def test_the_order_in_which_files_came_does_not_show(
 # --- from packages to a layer -----------------------------------------------------------------------------------------
 
 
-class Store:
-    def __init__(self) -> None:
-        self.kept: dict[str, tuple[StoredLayer, bytes]] = {}
-
-    def get(self, key: str) -> StoredLayer | None:
-        return self.kept[key][0] if key in self.kept else None
-
-    def add(self, key: str, title: str, writer: Callable[[IO[bytes]], None]) -> StoredLayer:
-        file = io.BytesIO()
-        writer(file)
-        digest = "sha256:" + hashlib.sha256(file.getvalue()).hexdigest()
-        self.kept[key] = StoredLayer(key=key, diff_id=digest, size=file.tell(), title=title), file.getvalue()
-        return self.kept[key][0]
-
-
 class FakeInstaller:
     def __init__(self, layer: bytes) -> None:
         self.layer = layer
@@ -473,13 +459,13 @@ def packages(tmp_path: Path) -> tuple[SystemPackages, dict[str, Path]]:
     return SystemPackages(base=make_base(), debs=(git,)), {git.sha256: tmp_path / "git.deb"}
 
 
-def test_a_layer_is_made_once(packages: tuple[SystemPackages, dict[str, Path]]) -> None:
+def test_a_layer_is_made_once(packages: tuple[SystemPackages, dict[str, Path]], tmp_path: Path) -> None:
     what, files = packages
-    store, installer = Store(), FakeInstaller(tar(entry("etc/x", b"x", mtime=1_800_000_000)))
+    store, installer = LayerStore(tmp_path / "store"), FakeInstaller(tar(entry("etc/x", b"x", mtime=1_800_000_000)))
 
     def make(**_: Any) -> StoredLayer:
         return system_layer(
-            what, image="base", store=store, installer=installer, files=lambda: files, progress=Remembering()
+            what, store, image=lambda: "base", installer=installer, files=lambda: files, progress=Remembering()
         )
 
     layer = make()
@@ -490,16 +476,21 @@ def test_a_layer_is_made_once(packages: tuple[SystemPackages, dict[str, Path]]) 
     assert asked["argv"][: len(INSTALL)] == INSTALL
     assert asked["argv"][len(INSTALL) :] == tuple(asked["files"])
     assert asked["env"]["SOURCE_DATE_EPOCH"] == "1690000000"
-    assert read(store.kept[layer.key][1])["etc/x"][0].mtime == 1_690_000_000
+    with store.open(layer) as file:
+        content = file.read()
+    assert read(content)["etc/x"][0].mtime == 1_690_000_000
+    assert layer.diff_id == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def test_a_refused_package_is_not_installed(packages: tuple[SystemPackages, dict[str, Path]]) -> None:
+def test_a_refused_package_is_not_installed(packages: tuple[SystemPackages, dict[str, Path]], tmp_path: Path) -> None:
     what, files = packages
     next(iter(files.values())).write_bytes(deb(entry("/etc/passwd", b"x")))
-    store, installer = Store(), FakeInstaller(b"")
+    store, installer = LayerStore(tmp_path / "store"), FakeInstaller(b"")
     with pytest.raises(AptError, match="is refused"):
-        system_layer(what, image="base", store=store, installer=installer, files=lambda: files, progress=Remembering())
-    assert (store.kept, installer.asked) == ({}, [])
+        system_layer(
+            what, store, image=lambda: "base", installer=installer, files=lambda: files, progress=Remembering()
+        )
+    assert (store.find(what.key), installer.asked) == (None, [])
 
 
 def test_the_key_says_what_the_layer_is_made_of(packages: tuple[SystemPackages, dict[str, Path]]) -> None:

@@ -26,7 +26,17 @@ from envlock.model.plan import Project, ProjectFile
 from envlock.model.spec import ImageOptions
 from envlock.plan import project_digest
 from envlock.ports import EngineImage
-from envlock.verify import Expectation, Report, as_json, as_text, compare_digests, compare_trees, expected_tree, verify
+from envlock.verify import (
+    Again,
+    Expectation,
+    Report,
+    as_json,
+    as_text,
+    compare_digests,
+    compare_trees,
+    expected_tree,
+    verify,
+)
 from tests.support.images import make_engine_image
 from tests.support.locks import make_lock
 from tests.support.progress import Remembering
@@ -235,8 +245,9 @@ def opened(*entries: Made) -> Iterator[IO[bytes]]:
 def report_on(engine: FakeEngine, **options: Any) -> Report:
     def expectation(lock: Lock, image: EngineImage) -> Expectation:
         assert lock == options.get("lock", LOCK)
-        layers = [lambda: opened(*METADATA), lambda: opened(WORKSPACE)]
-        return Expectation(base="base", layers=layers, image=options.get("again"))
+        layers = [lambda: opened(*METADATA), lambda: opened(WORKSPACE), *options.get("layers", ())]
+        more = {name: options[name] for name in ("again", "config", "with_project") if name in options}
+        return Expectation(base="base", layers=layers, **more)
 
     return verify(
         "demo:latest", engine=engine, expectation=expectation, lock=options.get("lock"), progress=Remembering()
@@ -299,6 +310,30 @@ def test_an_image_without_a_project() -> None:
     assert report_on(FakeEngine(*BASE, *METADATA, WORKSPACE, project=Project())).findings == ()
 
 
+def test_settings_are_compared() -> None:
+    config = {"Env": ["A=1", "B=2", "C="], "User": "1000:1000", "WorkingDir": "/workspace", "Entrypoint": ["a"]}
+    same = FakeEngine(
+        *SOUND, env={"A": "1", "B": "2", "C": ""}, user="1000:1000", workdir="/workspace", entrypoint=("a",)
+    )
+    assert report_on(same, config=config).findings == ()
+    other = FakeEngine(*SOUND, env={"A": "1", "B": "3", "LD_PRELOAD": "x"}, user="", workdir="/", entrypoint=())
+    assert said(report_on(other, config=config).findings) == [
+        ("variable B", "is '3', and has to be '2'"),
+        ("variable C", "is missing"),
+        ("variable LD_PRELOAD", "was added"),
+        ("user", "is '', and has to be '1000:1000'"),
+        ("working directory", "is '/', and has to be '/workspace'"),
+        ("entrypoint", "is [], and has to be ['a']"),
+    ]
+
+
+def test_with_the_project_at_hand_its_files_are_compared() -> None:
+    engine = FakeEngine(*SOUND[:-1], entry("workspace/train.py", b"TR", mode=0o755), entry("workspace/x", b""))
+    report = report_on(engine, layers=[lambda: opened(*FILES)], with_project=True)
+    assert said(report.findings) == [("/workspace/train.py", "has other content"), ("/workspace/x", "was added")]
+    assert [where for where, _ in said(report_on(engine).findings)] == ["/workspace"]
+
+
 def test_the_label_has_to_be_the_locks() -> None:
     other = replace(LOCK, name="other")
     report = report_on(FakeEngine(*SOUND), lock=other)
@@ -318,15 +353,21 @@ def test_made_again_it_has_to_be_the_same() -> None:
     layers = tuple(
         StoredLayer(key=name, diff_id=f"sha256:{name}", size=1, title=f"package {name}") for name in ("one", "two")
     )
-    again = ComposedImage(
+    image = ComposedImage(
         config=b"{}", image_id="sha256:x", base_layers=(), base_diff_ids=("sha256:base",), layers=layers
     )
-    same = make_engine_image(diff_ids=again.diff_ids)
+    same = make_engine_image(diff_ids=image.diff_ids)
+    again = Again(image=image, ids=frozenset({same.id}), whole=True)
     assert compare_digests(again, same) == ()
+    [changed] = compare_digests(replace(again, ids=frozenset({"sha256:x"})), same)
+    assert "the configuration is another one" in changed.message
     other = make_engine_image(diff_ids=("sha256:base", "sha256:one", "sha256:2"))
     assert said(compare_digests(again, other)) == [("layer 3: package two", "is sha256:2, and made again sha256:two")]
-    more = make_engine_image(diff_ids=(*again.diff_ids, "sha256:more"))
+    more = make_engine_image(diff_ids=(*image.diff_ids, "sha256:more"))
     assert said(compare_digests(again, more)) == [("the image", "has 4 layers, and made again 3")]
+    without_project = replace(again, whole=False)
+    assert compare_digests(without_project, more) == ()
+    assert said(compare_digests(without_project, same)) == [("the image", "has 3 layers, and made again 4")]
 
 
 def test_many_findings_of_one_package_are_shortened() -> None:

@@ -156,6 +156,8 @@ def test_the_metadata_of_another_package(tmp_path: Path) -> None:
     path = raw_wheel(tmp_path, [], name="other")
     refused(path.rename(tmp_path / "demo-1.0-py3-none-any.whl"), "other-1.0.dist-info")
     refused(raw_wheel(tmp_path, [("second-1.0.dist-info/WHEEL", b"")]), "2 .dist-info")
+    hidden = "demo-1.0.data/purelib/ghost-9.0.dist-info/METADATA"
+    refused(raw_wheel(tmp_path, [(hidden, b"")]), hidden, "another package")
 
 
 def test_not_a_zip(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ def unpacked_interpreter(root: Path, python: str) -> tuple[list[str], dict[str, 
     linker = next(_linkers(root), None)
     if linker is None or program is None:
         raise WorldError(f"the base's {python} cannot be run without an engine")
-    libraries = ":".join(str(folder) for pattern in _LIBRARIES for folder in sorted(root.glob(pattern)))
     home = program.parent.parent  # PREFIX/bin/python: so that it finds its own library and not this machine's
+    folders = [home / "lib", *(folder for pattern in _LIBRARIES for folder in sorted(root.glob(pattern)))]
+    libraries = ":".join(map(str, dict.fromkeys(folders)))
     return [str(linker), "--library-path", libraries, str(program)], {"PYTHONHOME": str(home)}
 
 

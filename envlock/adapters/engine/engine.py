@@ -1,19 +1,24 @@
-"""``ports.Engine`` on the Docker SDK."""
+"""``ports.Engine`` on the Docker SDK.
+
+What a question needs is imported with the question: most commands ask one or two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from envlock.adapters.engine import images, installation, job, start, transfers, trees
-from envlock.adapters.engine.build import Builds
+from envlock.adapters.engine import images
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.load import load
 from envlock.formats.oci_archive import Loadable
 from envlock.model.lock import Descriptor
 from envlock.ports import Container, EngineImage, EngineInfo, Handler, Loaded, Progress, Supplies
+
+if TYPE_CHECKING:
+    from envlock.adapters.engine.build import Builds
 
 
 class DockerEngine:
@@ -25,7 +30,12 @@ class DockerEngine:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._connection = Connection(environment)
-        self._builds = Builds(self._connection)
+
+    @cached_property
+    def _builds(self) -> Builds:
+        from envlock.adapters.engine.build import Builds
+
+        return Builds(self._connection)
 
     @property
     def address(self) -> str:
@@ -35,6 +45,10 @@ class DockerEngine:
     def close(self) -> None:
         """End all connections."""
         self._connection.close()
+
+    def connect(self) -> None:
+        """Find out that it answers."""
+        _ = self._connection.api
 
     def info(self) -> EngineInfo:
         """Say what engine this is."""
@@ -61,6 +75,8 @@ class DockerEngine:
         env: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Container]:
         """Start a container that has no network and lives as long as the context."""
+        from envlock.adapters.engine import start
+
         return start.container(self._connection, image, handler=handler, python=python, env=env or {})
 
     def installed(
@@ -76,6 +92,8 @@ class DockerEngine:
         on_line: Callable[[str], None],
     ) -> AbstractContextManager[IO[bytes]]:
         """Install system packages in a container, and give the tar of what that changed."""
+        from envlock.adapters.engine import installation
+
         return installation.installed(
             self._connection,
             image,
@@ -90,14 +108,34 @@ class DockerEngine:
 
     def tree(self, image: str) -> AbstractContextManager[IO[bytes]]:
         """Give the tar of an image's whole file system, as a container of it would see it."""
+        from envlock.adapters.engine import trees
+
         return trees.tree(self._connection, image)
+
+    def saved(self, image: str) -> AbstractContextManager[IO[bytes]]:
+        """Give an image as ``docker save`` writes it; reading may stop anywhere."""
+        from envlock.adapters.engine import saved
+
+        return saved.saved(self._connection, image)
 
     def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:
         """Build a Dockerfile from a tar context with the network off; return the image's ID, untagged."""
         return self._builds.build(context, platform=platform, on_line=on_line)
 
+    def lacks(self, image: Loadable) -> int:
+        """Return how many bytes of layers loading this image would send."""
+        from envlock.adapters.engine.load import lacks
+
+        return lacks(self._connection, image)
+
+    def labelled(self, label: str) -> Sequence[EngineImage]:
+        """Return all images that have a label of this name."""
+        return images.labelled(self._connection, label)
+
     def load(self, image: Loadable, supplies: Supplies, *, progress: Progress) -> Loaded:
         """Have a composed image, sending only what the engine lacks; see ``ports.Engine``."""
+        from envlock.adapters.engine.load import load
+
         return load(self._connection, image, supplies, progress=progress)
 
     def tag(self, image_id: str, reference: str) -> None:
@@ -111,6 +149,8 @@ class DockerEngine:
 
     def push(self, reference: str, *, progress: Progress) -> str:
         """Push, and return the manifest digest; raises ``RegistryError``."""
+        from envlock.adapters.engine import transfers
+
         return transfers.push(self._connection, reference, progress=progress)
 
     def run(
@@ -125,6 +165,8 @@ class DockerEngine:
         on_output: Callable[[bytes, bool], None],
     ) -> int:
         """Run a command in a new container of the image as its own user, and return its exit code."""
+        from envlock.adapters.engine import job
+
         return job.run(
             self._connection, image, argv, env=env, volumes=volumes, network=network, gpus=gpus, on_output=on_output
         )

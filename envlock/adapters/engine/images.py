@@ -83,6 +83,14 @@ def distribution(connection: Connection, reference: str) -> Descriptor:
     return Descriptor(media_type=found["mediaType"], digest=found["digest"], size=int(found["size"]))
 
 
+def labelled(connection: Connection, label: str) -> list[EngineImage]:
+    """Return all images that have a label of this name."""
+    with connection.reported("looking at its images"):
+        rows = connection.api.images(filters={"label": label})
+    found = (find(connection, str(row["Id"])) for row in rows)
+    return [image for image in found if image is not None]
+
+
 def tag(connection: Connection, image_id: str, reference: str) -> None:
     """Give an image a further name."""
     name = parse_reference(reference)
@@ -130,6 +138,7 @@ def _image(data: Mapping[str, Any]) -> EngineImage:
         workdir=str(config.get("WorkingDir") or ""),
         entrypoint=tuple(config.get("Entrypoint") or ()),
         size=int(data.get("Size") or 0),
+        author=str(data.get("Author") or ""),
     )
 
 

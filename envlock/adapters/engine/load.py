@@ -8,7 +8,7 @@ time only. Sending too little (an image was removed a moment ago) makes the engi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +23,9 @@ from envlock.formats.urls import scrub
 from envlock.model.plan import FINGERPRINT_LABEL
 from envlock.ports import Loaded, Progress, Supplies
 
-_ENOUGH_IMAGES = 60  # looked at, newest first: 1 to 3 ms each
+_ENOUGH_IMAGES = 60  # looked at, the likeliest first: 1 to 3 ms each
+_ENOUGH_RELATED = 8  # looked at where one of them shares layers that are ours
+_TITLE = "org.opencontainers.image.title"
 _LOADED = re.compile(r"Loaded image(?: ID)?: (?P<name>\S+)")
 _SMALL = 256 << 10  # bytes; smaller pieces travel together
 
@@ -33,11 +35,14 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
 
     Raises ``EngineError``, ``DamagedLayer`` where a stored layer is not what it was, and what the supplies raise.
     """
+    # An engine knows the image by one of these, and nothing by the other; asking which kind it is takes ten times as
+    # long.
+    for name in (image.image.image_id, image.digest):
+        found = _inspected(connection, name)
+        if found is not None:
+            return Loaded(id=str(found["Id"]), sent=0, layers=0)
     per_blob = _keeps_blobs(connection)
-    wanted = image.digest if per_blob else image.image.image_id
-    if _has(connection, wanted):
-        return Loaded(id=wanted, sent=0, layers=0)
-    known = _known(connection, image)
+    known = _known(connection, image, near=supplies.near)
     base_there = _covers(known, image.image.base_diff_ids)
     if not base_there and supplies.pull_base is not None:
         supplies.pull_base()
@@ -60,22 +65,26 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
             ) from error
 
 
+def lacks(connection: Connection, image: Loadable) -> int:
+    """Return how many bytes of layers loading this image would send."""
+    present = _present(_known(connection, image), image, _keeps_blobs(connection))
+    return sum(layer.size for layer in image.image.layers if layer.diff_id not in present)
+
+
 def _keeps_blobs(connection: Connection) -> bool:
     with connection.reported("asking what it is"):
         about = connection.api.info()
     return any("containerd.snapshotter" in str(row) for row in about.get("DriverStatus") or ())
 
 
-def _has(connection: Connection, image_id: str) -> bool:
-    return _diff_ids(connection, image_id) is not None
-
-
-def _known(connection: Connection, image: Loadable) -> list[tuple[str, ...]]:
+def _known(connection: Connection, image: Loadable, *, near: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return the layers of images that are likely to share some: those of the same making, and bases."""
     wanted = image.image.diff_ids
     count = len(image.image.base_diff_ids)
     found: list[tuple[str, ...]] = []
-    for image_id in _candidates(connection):
+    for number, image_id in enumerate(dict.fromkeys((*near, *_candidates(connection, image)))):
+        if number >= _ENOUGH_RELATED and _covers(found, wanted[: count + 1]):
+            break
         layers = _diff_ids(connection, image_id)
         if layers is None or layers[:1] != wanted[:1]:
             continue
@@ -93,11 +102,16 @@ def _known(connection: Connection, image: Loadable) -> list[tuple[str, ...]]:
     return found
 
 
-def _candidates(connection: Connection) -> list[str]:
+def _candidates(connection: Connection, image: Loadable) -> list[str]:
+    """Return images of envlock's making: of the same name first, and those that were made for a later commit."""
     with connection.reported("looking at its images"):
         ours = connection.api.images(filters={"label": FINGERPRINT_LABEL})
-    ours.sort(key=lambda image: -int(image.get("Created") or 0))
-    return [str(image["Id"]) for image in ours[:_ENOUGH_IMAGES]]
+    title = image.image.labels.get(_TITLE)
+
+    def likelihood(row: dict[str, Any]) -> tuple[bool, int]:
+        return (row.get("Labels") or {}).get(_TITLE) != title, -int(row.get("Created") or 0)
+
+    return [str(row["Id"]) for row in sorted(ours, key=likelihood)[:_ENOUGH_IMAGES]]
 
 
 def _all(connection: Connection) -> list[str]:
@@ -106,9 +120,14 @@ def _all(connection: Connection) -> list[str]:
 
 
 def _diff_ids(connection: Connection, image_id: str) -> tuple[str, ...] | None:
+    found = _inspected(connection, image_id)
+    return None if found is None else tuple((found.get("RootFS") or {}).get("Layers") or ())
+
+
+def _inspected(connection: Connection, image_id: str) -> Mapping[str, Any] | None:
     with connection.reported(f"looking at {image_id[:19]}"), suppress(docker.errors.NotFound):
-        data = connection.api.inspect_image(image_id)
-        return tuple((data.get("RootFS") or {}).get("Layers") or ())
+        found: Mapping[str, Any] = connection.api.inspect_image(image_id)
+        return found
     return None
 
 

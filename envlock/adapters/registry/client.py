@@ -20,11 +20,18 @@ from envlock.formats.reference import DEFAULT_REGISTRY
 from envlock.formats.urls import scrub
 
 HUB = "registry-1.docker.io"  # where the grammar's default registry answers
-TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries
 LONGEST_PAUSE = 30.0  # seconds that we wait where a registry says how long
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _BAD_REQUEST, _SERVER = 401, 403, 404, 429, 400, 500
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long a registry is given."""
+
+    timeout: tuple[float, float] = (10, 60)  # seconds to connect, and between two pieces of an answer
+    pauses: tuple[float, ...] = PAUSES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +47,15 @@ class Client:
     """One registry, or one mirror of the default registry (``base``: its URL)."""
 
     def __init__(
-        self, registry: str, credentials: Credentials, *, pause: Callable[[float], None], base: str | None = None
+        self,
+        registry: str,
+        credentials: Credentials,
+        *,
+        pause: Callable[[float], None],
+        base: str | None = None,
+        patience: Patience = Patience(),
     ) -> None:
+        self.patience = patience
         self._registry = registry
         self._credentials = credentials
         self._pause = pause
@@ -89,7 +103,7 @@ class Client:
         self, url: str, path: str, *, accept: str, limit: int, where: str
     ) -> tuple[requests.Response, bytes]:
         """Try, and try again where it makes sense (connection lost, 429, 5xx)."""
-        for pause in (*PAUSES, None):
+        for pause in (*self.patience.pauses, None):
             try:
                 response, content = self._authorized(url, path, accept=accept, limit=limit, where=where)
             except requests.RequestException as error:
@@ -125,7 +139,7 @@ class Client:
         for base in self._bases:
             try:
                 with self._session.get(
-                    base + url, headers=headers, auth=as_it_is, timeout=TIMEOUT, stream=True
+                    base + url, headers=headers, auth=as_it_is, timeout=self.patience.timeout, stream=True
                 ) as response:
                     content = _read(response, limit, where)
             except requests.RequestException as error:
@@ -173,11 +187,13 @@ class Client:
                 "refresh_token": login.password,
                 "client_id": "envlock",
             }
-            response = self._session.post(realm, data=form, auth=as_it_is, timeout=TIMEOUT)
+            response = self._session.post(realm, data=form, auth=as_it_is, timeout=self.patience.timeout)
         else:
             headers = {"Authorization": _basic(login)} if login is not None else {}
             query = {**service, "scope": scopes}
-            response = self._session.get(realm, params=query, headers=headers, auth=as_it_is, timeout=TIMEOUT)
+            response = self._session.get(
+                realm, params=query, headers=headers, auth=as_it_is, timeout=self.patience.timeout
+            )
         if response.status_code in (_UNAUTHORIZED, _FORBIDDEN):
             raise RegistryError(
                 f"{self._registry} does not accept our login", hint=f"log in again: `docker login {self._account}`"

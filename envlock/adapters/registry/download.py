@@ -8,7 +8,6 @@ from contextlib import closing
 
 import requests
 
-from envlock.adapters.registry.client import PAUSES
 from envlock.adapters.registry.exchange import NOT_FOUND, Exchange, Passing, complaint
 from envlock.errors import HashMismatch, RegistryError, UnknownImage
 from envlock.model.lock import Descriptor
@@ -54,21 +53,22 @@ def _from_any(registries: Sequence[Exchange], blob: Descriptor) -> Iterator[byte
 
 def _resumed(registry: Exchange, blob: Descriptor, offset: int, *, patient: bool) -> Iterator[bytes]:
     """Yield what follows ``offset``, going on where a connection broke."""
-    pauses = list(PAUSES) if patient else []
+    pauses = list(registry.patience.pauses) if patient else []
     while offset < blob.size:
         try:
             for block in _from(registry, blob, offset):
                 if offset + len(block) > blob.size:
                     raise HashMismatch(f"{registry.name} sends more than the {blob.size} bytes of {blob.digest[:19]}")
                 offset += len(block)
-                pauses = list(PAUSES)  # it moves: patience begins anew
+                pauses = list(registry.patience.pauses)  # it moves: patience begins anew
                 yield block
             if offset < blob.size:
                 raise Passing("the registry ended early")  # noqa: TRY301 - one way for all that may pass
         except Passing as error:
             if not pauses:
                 raise registry.given_up(error) from error
-            registry.pause(error.asked or pauses.pop(0))
+            pause = pauses.pop(0)
+            registry.pause(error.asked or pause)
 
 
 def _from(registry: Exchange, blob: Descriptor, offset: int) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from envlock.adapters.docker_login import Credentials
-from envlock.adapters.registry.client import PAUSES, TIMEOUT, Client, as_it_is, asked_pause, nobody_there
+from envlock.adapters.registry.client import Client, Patience, as_it_is, asked_pause, nobody_there
 from envlock.adapters.registry.manifests import read_json
 from envlock.errors import RegistryError
 from envlock.formats.hosts import is_loopback
@@ -48,8 +48,9 @@ class Exchange(Client):
         pause: Callable[[float], None],
         base: str | None = None,
         also: Sequence[str] = (),
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
-        super().__init__(registry, credentials, pause=pause, base=base)
+        super().__init__(registry, credentials, pause=pause, base=base, patience=patience)
         self.path = path
         self._also = tuple(also)
 
@@ -92,7 +93,7 @@ class Exchange(Client):
 
     def patiently(self, attempt: Callable[[], _T]) -> _T:
         """Try until it works or patience ends; raises what the last try found, as ``RegistryError``."""
-        for pause in (*PAUSES, None):
+        for pause in (*self.patience.pauses, None):
             try:
                 return attempt()
             except Passing as error:
@@ -138,7 +139,7 @@ class Exchange(Client):
         if self.path in self._authorization and urlsplit(target).netloc == urlsplit(base).netloc:
             sent["Authorization"] = self._authorization[self.path]
         return self._session.request(
-            method, target, headers=sent, data=body, auth=as_it_is, timeout=TIMEOUT, stream=True
+            method, target, headers=sent, data=body, auth=as_it_is, timeout=self.patience.timeout, stream=True
         )
 
     def _check(self, target: str) -> None:

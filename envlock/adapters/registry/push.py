@@ -80,11 +80,13 @@ class Blobs:
         base: str,
         open_layer: OpenLayer,
         local_base: Sequence[StoredLayer] = (),
+        shared: str = "",
         progress: Progress,
     ) -> Pushed:
         """Have the image in a registry under all ``references``, which are tags of one repository.
 
         ``base`` is the repository that the base's layers are in; a base that is in none is given as ``local_base``.
+        ``shared`` is a repository of layers (``shared_layers``): what it has is not sent within one registry.
         Raises ``RegistryError``, ``HashMismatch``, ``DamagedLayer``, ``StorageError``.
         """
         names = [parse_reference(reference) for reference in references]
@@ -98,6 +100,7 @@ class Blobs:
             blocks=self._blocks,
             packed=self._packed,
             open_layer=open_layer,
+            shared=parse_reference(shared) if shared else None,
         )
         ours = [*local_base, *image.layers]
         total = sum(layer.size for layer in image.base_layers) + sum(layer.size for layer in ours)
@@ -141,6 +144,7 @@ class _Push:
         blocks: Callable[[Reference, Descriptor], Iterator[bytes]],
         packed: PackedLayers,
         open_layer: OpenLayer,
+        shared: Reference | None,
     ) -> None:
         self._target = target
         self._base = base
@@ -148,6 +152,7 @@ class _Push:
         self._blocks = blocks
         self._packed = packed
         self._open_layer = open_layer
+        self._shared = shared if shared is not None and shared.registry == target.registry else None
         self._lock = threading.Lock()
         self.bytes = 0
         self.blobs = 0
@@ -176,14 +181,18 @@ class _Push:
     def _layer(self, layer: StoredLayer, task: Task) -> Descriptor:
         task.note(layer.title)
         known = self._packed.known(layer)
-        with closing(self._exchange(self._target)) as registry:
-            if known is None or not has_blob(registry, known.digest):
+        also = [f"repository:{self._shared.path}:pull"] if self._shared else []
+        with closing(self._exchange(self._target, also=also)) as registry:
+            if known is None or not (has_blob(registry, known.digest) or self._mounted(registry, known)):
                 with self._packed.packed(layer, self._open_layer) as (blob, file):
                     if known is not None or not has_blob(registry, blob.digest):
                         self.sent(send_blob(registry, blob, file))
                     known = blob
         task.advance(layer.size)
         return known
+
+    def _mounted(self, registry: Exchange, blob: Descriptor) -> bool:
+        return self._shared is not None and mount_blob(registry, blob.digest, source=self._shared.path)
 
     def _base_layer(self, blob: Descriptor, task: Task) -> None:
         if self._base is None:

@@ -12,6 +12,7 @@ import requests
 from envlock.adapters.registry.client import PAUSES
 from envlock.adapters.registry.exchange import NOT_FOUND, Exchange, Passing, complaint
 from envlock.errors import HashMismatch, RegistryError
+from envlock.formats.oci import MANIFEST
 from envlock.model.lock import Descriptor
 
 PIECE = 8 << 20  # bytes in one request; what is sent again at most after a broken connection, and what is in memory
@@ -26,6 +27,18 @@ def has_blob(registry: Exchange, digest: str) -> bool:
         response = registry.ask("HEAD", f"/v2/{registry.path}/blobs/{digest}")
         if response.status_code not in (_OK, NOT_FOUND):
             raise _refused(registry, f"asked for {digest[:19]}", response)
+        return response.status_code == _OK
+
+    return registry.patiently(ask)
+
+
+def has_manifest(registry: Exchange, target: str) -> bool:
+    """Return whether the repository has a manifest by a tag or digest; raises ``RegistryError``."""
+
+    def ask() -> bool:
+        response = registry.ask("HEAD", f"/v2/{registry.path}/manifests/{target}", headers={"Accept": MANIFEST})
+        if response.status_code not in (_OK, NOT_FOUND):
+            raise _refused(registry, f"asked for {target[:19]}", response)
         return response.status_code == _OK
 
     return registry.patiently(ask)
@@ -66,7 +79,8 @@ def send_blob(
                 reached, pauses = upload.offset, list(PAUSES)
             if not pauses:
                 raise registry.given_up(error) from error
-            registry.pause(error.asked or pauses.pop(0))
+            pause = pauses.pop(0)
+            registry.pause(error.asked or pause)
         else:
             return upload.sent
 

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 BLOCK = 512
 CAPABILITY = "SCHILY.xattr.security.capability"  # as GNU tar and container engines write it
 
+# 1980-01-02T00:00:00Z, the time of what has none. Not 0: a zip archive (which is how frameworks ship code to workers)
+# cannot hold times before 1980, wherever on earth its maker's clock is.
+EPOCH = 315_619_200
+
 _NAME_BYTES = 100
 _LARGEST_ID = 0o7777777
 _LARGEST_SIZE = 0o77777777777
@@ -18,7 +22,7 @@ END = bytes(2 * BLOCK)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Member:
     """One entry of a layer."""
 
     path: str  # relative, without a "/" at its end; bytes that are no UTF-8 are surrogates (PEP 383)
@@ -32,7 +36,7 @@ class Entry:
     capability: bytes = b""
 
 
-def header(entry: Entry) -> bytes:
+def header(entry: Member) -> bytes:
     """Return what stands before an entry's content."""
     path = _bytes(entry.path) + (b"/" if entry.type == b"5" else b"")
     target = _bytes(entry.target)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from envlock.layers.deb_check import check_debs
-from envlock.layers.system_layer import Rules, normalise
+from envlock.layers.hashed import Hashed
+from envlock.layers.store import LayerStore
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Base, Deb
 from envlock.ports import Progress
@@ -60,16 +60,6 @@ class Installer(Protocol):
         """
 
 
-class LayerStore(Protocol):
-    """The part of the layer store that is needed here."""
-
-    def get(self, key: str) -> StoredLayer | None:
-        """Return a layer that is there."""
-
-    def add(self, key: str, title: str, writer: Callable[[IO[bytes]], None]) -> StoredLayer:
-        """Keep what ``writer`` writes: all of it or, where it raises, nothing."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemPackages:
     """What a system layer is made of."""
@@ -93,23 +83,28 @@ class SystemPackages:
 
 def system_layer(
     packages: SystemPackages,
-    *,
-    image: str,
     store: LayerStore,
+    *,
+    image: Callable[[], str],
     installer: Installer,
     files: Callable[[], Mapping[str, Path]],
     progress: Progress,
 ) -> StoredLayer:
     """Return the layer of system packages, made now or found.
 
-    ``image`` is what the engine calls the base; ``files`` gives each .deb by sha256 (hex), and is only asked where the
+    ``image`` gives what the engine calls the base, ``files`` each .deb by sha256 (hex); both are only asked where the
     layer has to be made. Raises ``AptError`` for a .deb that is refused, ``BuildFailed``, ``EngineError``.
     """
-    return store.get(packages.key) or store.add(
-        packages.key,
-        packages.title,
-        lambda file: make(packages, file.write, image=image, installer=installer, files=files(), progress=progress),
-    )
+    found = store.find_or_bring(packages.key)
+    if found is not None:
+        return found
+    here = files()
+    with store.layers.making(packages.key) as making:
+        if making.found:
+            return making.found
+        tar = Hashed(making.file)
+        make(packages, tar.write, image=image(), installer=installer, files=here, progress=progress)
+        return making.keep(diff_id=tar.diff_id, size=tar.size, title=packages.title)
 
 
 def make(
@@ -122,6 +117,10 @@ def make(
     progress: Progress,
 ) -> None:
     """Write the layer's tar."""
+    # Most builds find the layer, and never come here.
+    from envlock.layers.deb_check import check_debs  # noqa: PLC0415
+    from envlock.layers.system_layer import Rules, normalise  # noqa: PLC0415
+
     with progress.task(f"Checking {len(packages.debs)} system packages"):
         epoch = check_debs(packages.debs, files)
     inside = {f"{FOLDER}/{deb.sha256[:12]}_{deb.filename}": files[deb.sha256] for deb in packages.debs}

@@ -1,4 +1,4 @@
-"""The order of things in a build, against an engine that only remembers."""
+"""The order of things in a build with the engine's builder, against an engine that only remembers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
-from envlock.adapters.guard import FileGuard
 from envlock.adapters.image_readings import ImageReadings
-from envlock.build import Workshop, build, references
+from envlock.build import Wishes, build, references
 from envlock.errors import BuildFailed, EngineError, RegistryError, UsageError
 from envlock.model.plan import Plan, Project
 from envlock.model.spec import ImageOptions
 from envlock.plan import make_plan
 from envlock.ports import Completed, EngineImage
 from tests.support.locks import make_base, make_lock, make_wheel
-from tests.support.progress import Remembering
+from tests.support.workshops import NO_FILES, make_workshop
 
 BUILT = "sha256:" + "b" * 64
 LOCK = make_lock(
@@ -106,14 +105,9 @@ class Remembered:
 @pytest.fixture
 def make(tmp_path):
     def run(engine: Remembered, plan: Plan | None = None, **options: Any):
-        workshop = Workshop(
-            engine=engine,
-            artifacts=engine,
-            readings=ImageReadings(tmp_path / "readings"),
-            guard=FileGuard(tmp_path / "locks", waiting=pytest.fail),
-            progress=Remembering(),
-        )
-        return build(plan or plan_of(), workshop=workshop, wanted=(), project=tmp_path, **options)
+        workshop = make_workshop(tmp_path, engine, artifacts=engine)
+        wishes = Wishes(plain=True, **options)
+        return build(plan or plan_of(), workshop=workshop, wanted=lambda: NO_FILES, project=tmp_path, wishes=wishes)
 
     return run
 
@@ -124,7 +118,7 @@ def with_base() -> dict[str, EngineImage]:
 
 def test_the_image_has_a_name_only_after_it_was_checked(make):
     engine = Remembered(images=with_base())
-    made = make(engine, tags=["v1", "example.org/other:v2"])
+    made = make(engine, tags=("v1", "example.org/other:v2"))
     assert engine.done == [
         ("fetch",),
         ("build", f"FROM {LOCK.base.pinned}"),
@@ -164,7 +158,7 @@ def test_nothing_to_do(make):
     engine = Remembered(images=with_base(), labels=plan_of().config.labels)
     first = make(engine)
     engine.done.clear()
-    again = make(engine, tags=["v3"])
+    again = make(engine, tags=("v3",))
     assert engine.done == [("tag", "demo:v3")]
     assert again.reused
     assert again.installed == first.installed
@@ -221,7 +215,7 @@ PUBLISHED = "registry.example.org/team/demo:v1"
 
 def test_push_takes_the_names_that_have_a_registry(make):
     engine = Remembered(images=with_base())
-    made = make(engine, push=True, tags=[PUBLISHED])
+    made = make(engine, push=True, tags=(PUBLISHED,))
     assert [what for what in engine.done if what[0] == "push"] == [("push", PUBLISHED)]
     assert made.manifest_digest == f"sha256:pushed-{PUBLISHED}"
     assert made.pushed == PUBLISHED
@@ -238,7 +232,7 @@ def test_a_push_to_nowhere_is_refused_before_anything_is_built(make):
 def test_a_push_that_fails_leaves_the_image(make):
     engine = Remembered(images=with_base(), failing={"push": RegistryError("no")})
     with pytest.raises(RegistryError):
-        make(engine, push=True, tags=[PUBLISHED])
+        make(engine, push=True, tags=(PUBLISHED,))
     assert engine.find("demo:env-abababababab")
 
 
