@@ -44,8 +44,8 @@ format: $(READY) ## write the code as ruff would
 docs: $(READY) ## write what is generated: the schema, and the reference tables in README.md
 	@$(PYTHON) .ci/reference
 
-bench: $(READY) engine ## measure against what one would do instead, side by side
-	@$(PYTHON) -m benchmarks
+bench: $(READY) engine ## measure against what one would do instead, side by side; BENCH="--list full …" says what
+	@$(PYTHON) -m benchmarks $(BENCH)
 
 clean: ## remove what make made in this folder
 	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,166 +1,151 @@
-"""Build time, with one pin changed and with nothing changed: envlock, a Dockerfile with pip, uv on BuildKit.
-
-The pin that changes is that of a tiny package made here, so that every run is new to every cache. pip and uv are
-given what their users would have: the same pins; for uv a warm cache mount. The classic builder's users have no cache
-for pip, as each RUN starts without one.
-"""
+"""Building: with nothing changed, one pin changed, from warm wheels, and from nothing; what is sent, and memory."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-from importlib.metadata import distribution
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.measure import Way, command, compare
-from tests.support.building import pip_bytes
-from tests.support.packages import save, wheel
+from benchmarks import pins, tables, traffic
+from benchmarks.bench import Bench
+from benchmarks.environments import Environment
+from benchmarks.measure import CommandFailed, Done, Result, Way, compare, say
+from benchmarks.rivals import Rival, rivals
 
-BASE = "127.0.0.1:5000/envlock/base:py3.11"
-SPEC = """\
-name: envlock-bench
-base: {base}
-python: "3.11"
-pip: {{packages: {packages}, find_links: {{made: made}}}}
-"""
-PIP = """\
-FROM {base}
-ENV PIP_CERT=/ca.pem{index}
-COPY ca.pem /ca.pem
-COPY pip.whl /tmp/pip-{pip}-py3-none-any.whl
-RUN python3 -m venv --without-pip /opt/venv
-COPY requirements.txt made /tmp/made/
-RUN /opt/venv/bin/python /tmp/pip-{pip}-py3-none-any.whl/pip install --no-cache-dir --find-links /tmp/made \
-    -r /tmp/made/requirements.txt
-"""
-UV = """\
-FROM {base}
-ENV SSL_CERT_FILE=/ca.pem{index}
-COPY ca.pem /ca.pem
-COPY uv /usr/local/bin/uv
-RUN python3 -m venv --without-pip /opt/venv
-COPY requirements.txt made /tmp/made/
-RUN --mount=type=cache,target=/root/.cache/uv \
-    uv pip install --python /opt/venv/bin/python --compile-bytecode --find-links /tmp/made -r /tmp/made/requirements.txt
-"""
-_runs = itertools.count(int(time.time()))
+PARTS = ("cold", "same", "pin", "warm", "bytes", "growth")
+_ENVLOCK = "envlock build"
+_HEAVY = ("full", "cuda")  # lists that take minutes from nothing
 
 
-class Bench:
-    """A folder with the three ways side by side."""
+def main(bench: Bench, lists: dict[str, Sequence[str]], parts: Sequence[str]) -> Iterator[str]:
+    """Yield the tables as they are ready; a part that fails says so, and the others follow."""
+    yield _about(bench)
+    say("locking")
+    job = _Job(bench, Environment(bench, bench.name, lists[bench.name]))
+    others = {name: packages for name, packages in lists.items() if name != bench.name}
+    steps: dict[str, Callable[[], str]] = {
+        "cold": job.cold,  # always first: it is also what fills the caches
+        "same": job.same,
+        "pin": job.pin,
+        "warm": job.warm,
+        "bytes": job.bytes,
+        "growth": lambda: job.growth(others),
+    }
+    for name, step in steps.items():
+        if name == "cold" or name in parts:
+            try:
+                text = step()
+            except (CommandFailed, OSError, ValueError) as error:
+                say(f"{name}: {error}")
+                text = tables.section(f"{name}: failed", tables.one_line(str(error)) + "\n")
+            if name in parts:
+                yield text
+    yield tables.peaks(job.peaks)
 
-    def __init__(self, folder: Path, packages: list[str], *, second: dict[str, str] | None) -> None:
-        self.folder = folder
-        self.packages = packages
-        self.second = second
-        self.envlock = [sys.executable, "-m", "envlock"]
-        self.env = {
-            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
-            "ENVLOCK_CACHE_DIR": str(folder / "cache"),
-            "ENVLOCK_STATE_DIR": str(folder / "state"),
-        }
-        self.prepare_files()
 
-    def prepare_files(self) -> None:
-        """Write what does not change between runs."""
-        (self.folder / "made").mkdir()
-        bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
-        (self.folder / "ca.pem").write_bytes(Path(bundle).read_bytes() if bundle else _certifi())
-        (self.folder / "pip.whl").write_bytes(pip_bytes())
-        index = os.environ.get("PIP_INDEX_URL", "")
-        for name, text in (("pip", PIP), ("uv", UV)):
-            setting = {"pip": "PIP_INDEX_URL", "uv": "UV_DEFAULT_INDEX"}[name]
-            filled = text.format(
-                base=BASE, pip=distribution("pip").version, index=f" {setting}={index}" if index else ""
-            )
-            (self.folder / f"Dockerfile.{name}").write_text(filled)
-        if self.second:
-            shutil.copy(_uv(), self.folder / "uv")
-        (self.folder / ".dockerignore").write_text("cache\nstate\n")
+class _Job:
+    """The parts, in one environment, with envlock and with what one would do instead."""
 
-    def change_one_pin(self) -> None:
-        """Give the tiny package a new version, and lock."""
-        for old in (self.folder / "made").iterdir():
-            old.unlink()
-        tiny = wheel("tiny", f"1.{next(_runs)}")
-        save(tiny, self.folder / "made")
-        (self.folder / "envlock.yaml").write_text(
-            SPEC.format(base=BASE, packages=json.dumps([*self.packages, f"tiny=={tiny.version}"]))
-        )
-        command([*self.envlock, "lock"], cwd=self.folder, env=self.env)
-        lock = json.loads((self.folder / "envlock.lock").read_text())
-        pins = [f"{entry['name']}=={entry['version']}\n" for entry in lock["wheels"]]
-        (self.folder / "requirements.txt").write_text("".join(pins))
+    def __init__(self, bench: Bench, environment: Environment) -> None:
+        self._bench = bench
+        self._environment = environment
+        self._rivals = rivals(environment)
+        self._pins: list[pins.Pin] = []
+        self.peaks: dict[str, int] = {}
 
-    def build(self) -> None:
-        """Build with envlock."""
-        command([*self.envlock, "build", "--no-record"], cwd=self.folder, env=self.env)
-
-    def build_with_pip(self) -> None:
-        """Build the hand-written Dockerfile."""
-        self._docker_build("pip", env={"DOCKER_BUILDKIT": "0"})
-
-    def build_with_uv(self) -> None:
-        """Build the hand-written Dockerfile with uv and a cache mount."""
-        self._docker_build("uv", env={"DOCKER_BUILDKIT": "1", **(self.second or {})})
-
-    def _docker_build(self, name: str, *, env: dict[str, str]) -> None:
-        argv = ["docker", "build", "--network", "host", "-f", f"Dockerfile.{name}", "-t", f"envlock-bench:{name}", "."]
-        command(argv, cwd=self.folder, env=env)
-
-    def ways(self) -> list[Way]:
-        """Return all ways that this machine has."""
+    def cold(self) -> str:
+        """Build with no caches at all, but with the base in the engine. What fails here is left out from then on."""
+        title = "No caches, wheels fetched as well"
         ways = [
-            Way(name="envlock build --plain", run=self.build, prepare=self.change_one_pin),
-            Way(name="Dockerfile with pip", run=self.build_with_pip),
+            Way(name=_ENVLOCK, run=self._environment.build_own, prepare=self._environment.forget_all),
+            *(Way(name=rival.name, run=_uncached(rival), prepare=rival.forget_cold) for rival in self._rivals),
         ]
-        if self.second:
-            ways.append(Way(name="Dockerfile with uv, BuildKit, warm cache mount", run=self.build_with_uv))
-        return ways
+        results = self._compare(title, ways, runs=1 if self._bench.name in _HEAVY else self._bench.runs)
+        self._rivals = [rival for rival, result in zip(self._rivals, results[1:], strict=True) if not result.error]
+        return tables.comparison(title, results)
+
+    def same(self) -> str:
+        """Build again with nothing changed."""
+        for way in self._ways():
+            way.run()  # once unmeasured: everything is there
+        title = "Nothing changed"
+        return tables.comparison(title, self._compare(title, self._ways(), runs=max(self._bench.runs, 5)))
+
+    def pin(self) -> str:
+        """Change one pin at a time."""
+        self._environment.build_own()
+        self._pins = pins.measure(self._environment, pins.sample(self._environment), runs=self._bench.runs)
+        if not self._pins:
+            raise CommandFailed("no pin could be changed")
+        self.peaks["one pin changed"] = max(built.done.peak for pin in self._pins for built in pin.builds)
+        return pins.details(self._environment, self._pins, pins.by_rivals(self._environment, self._rivals))
+
+    def warm(self) -> str:
+        """Make all layers again, from wheels that are there."""
+        title = "All layers, from warm wheels"
+        ways = [
+            Way(name=_ENVLOCK, run=self._environment.build_own, prepare=self._environment.forget_layers),
+            *(
+                Way(name=f"{rival.name}, --no-cache, warm mount", run=_uncached(rival), prepare=rival.forget_changed)
+                for rival in self._rivals
+                if rival.tool == "uv"
+            ),
+        ]
+        results = self._compare(title, ways, runs=self._bench.runs)
+        return tables.comparison(title, results) + self._shared()
+
+    def bytes(self) -> str:
+        """Count what goes over the lines."""
+        text, self.peaks["one pin changed, and pushed"] = traffic.main(self._environment, self._rivals)
+        return text
+
+    def growth(self, lists: dict[str, Sequence[str]]) -> str:
+        """Change one pin in environments of other sizes as well."""
+        environments = [self._environment]
+        measured = {self._environment.name: self._pins or self._measured(self._environment)}
+        for name, packages in lists.items():
+            say(f"locking {name}")
+            environments.append(Environment(self._bench, name, packages))
+            measured[name] = self._measured(environments[-1])
+        environments.sort(key=lambda one: sum(wheel.size for wheel in one.lock.wheels))
+        return pins.growth(environments, measured, runs=self._bench.runs)
+
+    def _measured(self, environment: Environment) -> list[pins.Pin]:
+        environment.build_own()
+        return pins.measure(environment, pins.sample(environment), runs=self._bench.runs)
+
+    def _ways(self) -> list[Way]:
+        return [
+            Way(name=_ENVLOCK, run=self._environment.build_own),
+            *(Way(name=rival.name, run=rival.build) for rival in self._rivals),
+        ]
+
+    def _compare(self, title: str, ways: Sequence[Way], *, runs: int) -> list[Result]:
+        results = compare(title, ways, runs=runs)
+        if results[0].runs:
+            self.peaks[title[0].lower() + title[1:]] = results[0].peak
+        return results
+
+    def _shared(self) -> str:
+        """Say where the engine had some of the layers all the same, because another image has them."""
+        engine, image = self._bench.engine, self._environment.image
+        own, base = engine.layers(image), len(self._environment.lock.base.diff_ids)
+        most = 0
+        for other in engine.run("images", "--quiet", "--no-trunc").stdout.split():
+            if other != image:
+                layers = engine.layers(other)
+                most = max(most, next((n for n, (a, b) in enumerate(zip(own, layers, strict=False)) if a != b), 0))
+        # The lowest one, with the environment's own folders, is the same in all images of one base.
+        return (
+            f"\nThe engine had {most - base} of the {len(own) - base} layers from other images.\n"
+            if most > base + 1
+            else ""
+        )
 
 
-def main(folder: Path, packages: list[str], *, runs: int, second: dict[str, str] | None) -> str:
-    """Return the tables."""
-    bench = Bench(folder, packages, second=second)
-    bench.change_one_pin()
-    for way in bench.ways():  # once unmeasured: wheels, base images and cache mounts are warm
-        way.run()
-    count = len(json.loads((folder / "envlock.lock").read_text())["wheels"])
-    changed = compare(f"Build, one pin of {count} changed", bench.ways(), runs=runs)
-    unchanged = [Way(name=way.name, run=way.run) for way in bench.ways()]
-    tables = [changed, compare("Build, nothing changed", unchanged, runs=runs)]
-    _remove_images()
-    return "\n".join(tables)
+def _uncached(rival: Rival) -> Callable[[], Done]:
+    return lambda: rival.build(cache=False)
 
 
-def second_engine() -> dict[str, str] | None:
-    """Start the engine that has BuildKit, if this machine can have it, and return how to reach it."""
-    script = Path(__file__).resolve().parents[1] / ".ci" / "engine"
-    if subprocess.run([script, "second", "up"], check=False, capture_output=True).returncode != 0:
-        return None
-    lines = command([script, "env"], cwd=Path.cwd()).replace("export ", "").splitlines()
-    values = {name: value.strip("'\"") for name, _, value in (line.partition("=") for line in lines)}
-    return {"DOCKER_HOST": values["ENVLOCK_DEV_SECOND_HOST"], "DOCKER_CONFIG": values["ENVLOCK_DEV_SECOND_CONFIG"]}
-
-
-def _remove_images() -> None:
-    names = command(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "envlock-bench"], cwd=Path.cwd())
-    if names.split():
-        subprocess.run(["docker", "rmi", "--force", *names.split()], check=False, capture_output=True)
-
-
-def _certifi() -> bytes:
-    import certifi  # noqa: PLC0415 - requests brings it
-
-    return Path(certifi.where()).read_bytes()
-
-
-def _uv() -> str:
-    import uv  # noqa: PLC0415 - a development tool
-
-    return uv.find_uv_bin()
+def _about(bench: Bench) -> str:
+    engines = f"engine {bench.engine.version()}"
+    engines += f"; BuildKit in engine {bench.second.version()}" if bench.second else "; no engine with BuildKit here"
+    return f"{engines}; pip and uv get every pin and resolve nothing (`--no-deps`), and compile bytecode\n"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Way, command, compare
+from benchmarks.measure import Done, Way, command, compare
+from benchmarks.tables import comparison
 from envlock.adapters.pip_configuration import read_pip_settings
 from envlock.adapters.resolvers.uv import find_uv
 
@@ -30,7 +31,8 @@ def main(folder: Path, wanted: Wanted, *, runs: int) -> str:
     ways = all_ways(folder, wanted)
     ways[0].run()  # once unmeasured: the engine has the base
     count = (folder / "pip-tools" / "envlock.lock").read_text().count('"filename":') - 1  # and the installer
-    return compare(f"Lock, {count} packages, empty caches", ways, runs=runs)
+    title = f"Lock, {count} packages, empty caches"
+    return comparison(title, compare(title, ways, runs=runs))
 
 
 def all_ways(folder: Path, wanted: Wanted) -> list[Way]:
@@ -48,13 +50,13 @@ def all_ways(folder: Path, wanted: Wanted) -> list[Way]:
         project = folder / resolver
         write_spec(project, resolver, wanted)
 
-        def run() -> None:
-            command([sys.executable, "-m", "envlock", "lock"], cwd=project, env=env)
+        def run() -> Done:
+            return command([sys.executable, "-m", "envlock", "lock"], cwd=project, env=env)
 
         return Way(name=f"envlock lock, {resolver}", prepare=empty, run=run)
 
     def other(name: str, argv: Sequence[str]) -> Way:
-        return Way(name=name, prepare=empty, run=lambda: command([*argv, *links], cwd=folder, env=env) and None)
+        return Way(name=name, prepare=empty, run=lambda: command([*argv, *links], cwd=folder, env=env))
 
     pip_compile = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
     uv = [
@@ -94,4 +96,6 @@ def clean_environment(folder: Path) -> dict[str, str]:
         found |= {"PIP_CERT": settings.ca_bundle, "SSL_CERT_FILE": settings.ca_bundle}
     caches = ("PIP_CACHE_DIR", "PIP_TOOLS_CACHE_DIR", "UV_CACHE_DIR", "ENVLOCK_CACHE_DIR")
     found["PYTHONPATH"] = str(Path(__file__).parents[1])  # this checkout, installed or not
+    # Python compiles what it runs once, as where programs are installed, and not into the checkout.
+    found |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "pyc")}
     return found | {name: str(folder / "cache" / name.lower()) for name in caches}
