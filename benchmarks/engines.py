@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measure import CommandFailed, Done, command, say
+from benchmarks.measure import CommandFailed, Done, command, removed, say
 from envlock.adapters.engine.endpoint import find_endpoint
 
 LABEL = "envlock-bench"  # of every image that is made here; its value is the run's own
@@ -61,6 +61,7 @@ class Docker:
         for image in images:
             with suppress(CommandFailed):
                 self.run("rmi", "--force", image, timeout=600)
+                removed()
 
     def remove_labelled(self, value: str) -> None:
         """Remove every image of this run; those below others, or in a container that is ending, in a later round."""
@@ -93,6 +94,7 @@ class Docker:
         """Remove records of BuildKit's cache by their IDs."""
         for record in records:
             self.run("builder", "prune", "--force", "--all", "--filter", f"id={record}", timeout=600)
+            removed()
 
     def cache(self) -> list[dict[str, str]]:
         """Return what BuildKit keeps."""

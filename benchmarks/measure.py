@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 _PATIENCE = 20  # seconds that a command has for ending when it is told to
+_RECENT = 61  # seconds in which ext4 gives an inode that was freed to no new file, and looks at each again and again
 _SHOWN = 2000  # characters of a failed command's output
 
 
@@ -79,7 +80,7 @@ def compare(title: str, ways: Sequence[Way], *, runs: int) -> list[Result]:
 def _run(way: Way, result: Result, title: str) -> None:
     try:
         way.prepare()
-        os.sync()  # what was written before is not for this one to wait for
+        settle()
         done = way.run()
     except CommandFailed as error:
         result.error = str(error)
@@ -87,6 +88,25 @@ def _run(way: Way, result: Result, title: str) -> None:
         return
     result.runs.append(done)
     say(f"{title}: {done.seconds:.2f} s")
+
+
+_removed = -_RECENT + time.monotonic()  # when thousands of files were removed last
+
+
+def removed() -> None:
+    """Take note that thousands of files are being removed."""
+    global _removed  # noqa: PLW0603 - it is of the machine's file system, of which there is one
+    _removed = time.monotonic()
+
+
+def settle() -> None:
+    """Wait until what was done before costs the next command nothing.
+
+    That is writing, and removing: on ext4, whoever makes files soon after many others were removed spends more time
+    in finding inodes than in anything else. Images are removed here all the time, and by users hardly ever.
+    """
+    os.sync()
+    time.sleep(max(0.0, _removed + _RECENT - time.monotonic()))
 
 
 def say(line: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.bench import percentile, spread
 from benchmarks.environments import Built, Environment
-from benchmarks.measure import CommandFailed, Result, say
+from benchmarks.measure import CommandFailed, Result, say, settle
 from benchmarks.rivals import Rival
 from benchmarks.tables import megabytes, one_line, section, table
 from envlock.model.lock import Wheel
@@ -36,11 +36,13 @@ class Pin:
 
 
 def measure(environment: Environment, wheels: Sequence[Wheel], *, runs: int) -> list[Pin]:
-    """Change each pin in turn, ``runs`` times around; the lock's own image is there each time, and no other."""
+    """Change each pin in turn, ``runs`` times around; the lock's own image is there each time."""
     pins = [Pin(wheel=wheel) for wheel in wheels]
+    settle()
     for number in range(runs):
         for pin in pins:
             _change(environment, pin, f"{environment.name}, {pin.wheel.name}, run {number + 1}")
+    environment.bench.engine.remove([built.image for pin in pins for built in pin.builds])
     return [pin for pin in pins if pin.builds]
 
 
@@ -53,7 +55,6 @@ def _change(environment: Environment, pin: Pin, title: str) -> None:
         return
     pin.builds.append(built)
     say(f"one pin changed: {title}: {built.done.seconds:.2f} s")
-    environment.bench.engine.remove([built.image])
 
 
 def sample(environment: Environment) -> list[Wheel]:
@@ -125,6 +126,7 @@ def by_rivals(environment: Environment, ways: Sequence[Rival]) -> list[Result]:
 def _change_with(rival: Rival, environment: Environment, wheel: Wheel, result: Result) -> None:
     rival.forget_changed()
     rival.require(environment.changed(wheel))
+    settle()
     try:
         result.runs.append(rival.build())
     except CommandFailed as error:
@@ -139,12 +141,11 @@ def growth(environments: Sequence[Environment], pins: dict[str, list[Pin]], *, r
     names = set.intersection(*({wheel.name for wheel in one.lock.wheels} for one in environments))
     common = [wheel for wheel in environments[0].by_size() if wheel.name in names]
     same = [common[place].name for place in spread(len(common), _SAME)] if common else []
-    seconds: dict[str, list[str]] = {one.name: [] for one in environments}
-    for name in same:
-        for one in environments:
-            wheel = next(wheel for wheel in one.lock.wheels if wheel.name == name)
-            found = measure(one, [wheel], runs=runs)
-            seconds[one.name].append(f"{found[0].median:.2f}" if found else "failed")
+    seconds: dict[str, list[str]] = {}
+    for one in environments:
+        wheels = {wheel.name: wheel for wheel in one.lock.wheels}
+        found = {pin.wheel.name: pin for pin in measure(one, [wheels[name] for name in same], runs=runs)}
+        seconds[one.name] = [f"{found[name].median:.2f}" if name in found else "failed" for name in same]
     sizes = [_size(one, pins[one.name]) for one in environments if pins.get(one.name)]
     title = "One pin changed, by the size of the environment"
     return "\n".join(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from envlock.compose import assemble
 from envlock.errors import InputError, UsageError
 from envlock.formats.lock_json import fingerprint
 from envlock.formats.oci_archive import loadable
+from envlock.layers.claims import scratch
 from envlock.layers.store import LayerStore
 from envlock.model.image import AUTHOR
 from envlock.model.layers import ComposedImage, StoredLayer
@@ -95,7 +95,7 @@ def _expected(
         )
     workshop = stack.enter_context(opened_workshop(with_engine=True, sharing=Sharing(), world=world))
     if rebuild:
-        workshop = replace(workshop, store=LayerStore(_empty_folder(world.cache, stack)))
+        workshop = replace(workshop, store=LayerStore(stack.enter_context(scratch(world.cache, "rebuild"))))
     plan = plan_of_image(image, lock, world)
     composed = _composed(plan, workshop, world)
     whole = project_digest(plan.project) == image.labels.get(PROJECT_LABEL)
@@ -140,8 +140,3 @@ def _is_sound(layer: StoredLayer, store: LayerStore) -> bool:
         while block := file.read(_BLOCK):
             digest.update(block)
     return f"sha256:{digest.hexdigest()}" == layer.diff_id
-
-
-def _empty_folder(cache: Path, stack: ExitStack) -> Path:
-    cache.mkdir(parents=True, exist_ok=True)
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix="rebuild-")))

@@ -1,12 +1,14 @@
-"""Files under construction that one process at a time may write, and that nobody has to clean up after."""
+"""Files and folders under construction that one process at a time has, and that nobody has to clean up after."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +55,22 @@ def sweep(folder: Path, pattern: str = "*") -> None:
 
 
 @contextmanager
+def scratch(parent: Path, name: str) -> Iterator[Path]:
+    """Give an empty folder that is removed afterwards, together with those whose process was killed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with gate(parent, alone=True):  # a new folder is not held yet
+            for left in parent.glob(f"{name}-*"):
+                with suppress(OSError), _held(left):
+                    shutil.rmtree(left)
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{name}-"))
+            with suppress(OSError):
+                stack.enter_context(_held(folder))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+@contextmanager
 def gate(folder: Path, *, alone: bool = False) -> Iterator[None]:
     """Hold a folder against whoever wants it ``alone``; those who do not, hold it together.
 
@@ -68,6 +86,17 @@ def gate(folder: Path, *, alone: bool = False) -> Iterator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder; raises ``OSError`` where somebody else does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _locked(path: Path, waiting: Callable[[], object]) -> BinaryIO:

@@ -13,6 +13,7 @@ import pytest
 from envlock.cache import prune
 from envlock.errors import StorageError
 from envlock.layers.cache import LayerCache
+from envlock.layers.claims import scratch
 from envlock.layers.store import LayerStore
 from envlock.layers.target import Target
 from tests.support.layers import HERE, HereCompiler, files_of, maker, saved
@@ -106,6 +107,28 @@ with LayerStore(Path({str(tmp_path)!r})).layers.making({KEY!r}) as making:
     assert list((tmp_path / "making").iterdir()) == []
     put(store)
     assert store.find(KEY) is not None
+
+
+def test_a_scratch_folder_goes_even_if_its_process_was_killed(tmp_path: Path) -> None:
+    program = f"""
+import time
+from pathlib import Path
+from envlock.layers.claims import scratch
+with scratch(Path({str(tmp_path)!r}), "rebuild") as folder:
+    (folder / "layer").write_text("half")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        other = Path(process.stdout.readline().strip())
+        with scratch(tmp_path, "rebuild") as mine:
+            assert {mine, other} == set(tmp_path.iterdir())  # it still lives
+        assert [other] == list(tmp_path.iterdir())
+        process.kill()
+    with scratch(tmp_path, "rebuild") as mine:
+        assert [mine] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_at_once_make_it_once(tmp_path: Path) -> None:
