@@ -47,14 +47,21 @@ class Credentials:
     def find(self, registry: str) -> Login | None:
         """Return the login for a registry; raises ``RegistryError`` where a helper is missing or fails."""
         file = self._folder / "config.json"
-        if not file.is_file():
-            return None
+        try:
+            if not file.is_file():
+                return None
+        except OSError as error:
+            raise RegistryError(
+                f"the credentials for {registry} in {file} cannot be had",
+                hint="may you read that folder? DOCKER_CONFIG names another one",
+                details=[error.strerror or str(error)],
+            ) from error
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the SDK, about a missing helper: it is an error below
                 config = docker.auth.load_config(config_path=str(file), credstore_env=self._environment)
                 found = config.resolve_authconfig(registry)
-        except (docker.errors.DockerException, docker.credentials.errors.StoreError, ValueError) as error:
+        except (docker.errors.DockerException, docker.credentials.errors.StoreError, ValueError, OSError) as error:
             raise RegistryError(
                 f"the credentials for {registry} in {file} cannot be had",
                 hint="is the credential helper that it names installed? `docker login` writes a new entry",

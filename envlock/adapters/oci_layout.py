@@ -51,7 +51,8 @@ def write_layout(
     Nothing is at ``target`` before it is whole. An existing archive, or layout folder, is replaced. Raises
     ``UsageError`` for a folder that is no layout, ``StorageError``, and what the sources raise.
     """
-    _check(target, archive=archive)
+    check(target, archive=archive)
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - links stay links
     try:
         with _archive(target) if archive else _folder(target) as out:
             layers = _layers(image, out, sources, progress)
@@ -115,11 +116,20 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _check(target: Path, *, archive: bool) -> None:
-    if archive and target.is_dir():
-        raise UsageError(f"{target} is a folder, and the archive is one file", hint="give it a name that ends in .tar")
-    if not archive and target.exists() and (not target.is_dir() or not _is_layout(target)):
-        raise UsageError(f"{target} is there already, and is no image layout", hint="choose another folder")
+def check(target: Path, *, archive: bool) -> None:
+    """Raise ``UsageError`` for a place that holds something else, ``StorageError`` for one that cannot be seen."""
+    place = Path(os.path.abspath(target))  # noqa: PTH100 - links stay links
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise UsageError(f"{target} is the folder that you are in, or holds it", hint="choose another folder")
+    try:
+        if archive and place.is_dir():
+            raise UsageError(
+                f"{target} is a folder, and the archive is one file", hint="give it a name that ends in .tar"
+            )
+        if not archive and place.exists() and (not place.is_dir() or not _is_layout(place)):
+            raise UsageError(f"{target} is there already, and is no image layout", hint="choose another folder")
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _is_layout(folder: Path) -> bool:

@@ -62,6 +62,14 @@ class PackedLayers:
             self.remember(layer, made.blob)
             yield made.blob, file
 
+    def scratch(self) -> IO[bytes]:
+        """Return an unnamed file beside what is compressed, as large as the disk allows; raises ``StorageError``."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryFile(dir=self._root)
+        except OSError as error:
+            raise StorageError(f"cannot write to {self._root}: {error.strerror or error}") from error
+
     def remember(self, layer: StoredLayer, blob: Descriptor) -> None:
         """Remember what a layer is compressed to, by whatever ``METHOD`` names."""
         content = oci.canonical({"diff_id": layer.diff_id, "digest": blob.digest, "size": blob.size})

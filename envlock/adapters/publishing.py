@@ -15,6 +15,7 @@ from envlock.formats.oci_archive import OpenLayer
 from envlock.formats.reference import parse_reference
 from envlock.layers.claims import write_at_once
 from envlock.model.layers import ComposedImage, StoredLayer
+from envlock.model.lock import Descriptor
 from envlock.ports import OpenedBase, Progress
 
 ARCHIVE = ".tar"
@@ -76,6 +77,7 @@ class RegistryPublisher:
                 names,
                 base=base.base.repository,
                 open_layer=open_layer,
+                open_blob=base.layer,
                 local_base=_local(image, base),
                 shared=self._shared,
                 progress=progress,
@@ -84,13 +86,19 @@ class RegistryPublisher:
             self._memory.remember(image.image_id, repository, digest)
         return digest
 
-    def digest(self, image: ComposedImage) -> str | None:
-        """Return the manifest digest where all layers were compressed here before."""
+    def digest(self, image: ComposedImage, *, open_layer: OpenLayer | None = None) -> str | None:
+        """Return the manifest digest where all layers were compressed here before, or are now (``open_layer``)."""
         known = [self._packed.known(layer) for layer in image.layers]
+        if open_layer is not None:
+            known = [blob or self._pack(layer, open_layer) for blob, layer in zip(known, image.layers, strict=True)]
         layers = [layer for layer in known if layer is not None]
         if len(layers) < len(known) or len(image.base_layers) != len(image.base_diff_ids):
             return None
         return oci.digest_of(oci.manifest(oci.described(oci.CONFIG, image.config), [*image.base_layers, *layers]))
+
+    def _pack(self, layer: StoredLayer, open_layer: OpenLayer) -> Descriptor:
+        with self._packed.packed(layer, open_layer) as (blob, _):
+            return blob
 
 
 class DiskLayouts:
@@ -98,6 +106,12 @@ class DiskLayouts:
 
     def __init__(self, packed: PackedLayers) -> None:
         self._packed = packed
+
+    def check(self, target: Path) -> None:
+        """Raise ``UsageError`` for a place that holds something else, ``StorageError`` for one that cannot be seen."""
+        from envlock.adapters.oci_layout import check  # noqa: PLC0415 - few builds ask for a layout
+
+        check(target, archive=target.name.endswith(ARCHIVE))
 
     def write(
         self,

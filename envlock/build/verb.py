@@ -55,6 +55,8 @@ def build(
                 "without a container engine, the image has to go somewhere else",
                 hint="give --push, or --output with a folder or a file that ends in .tar",
             )
+        if wishes.layout is not None:
+            workshop.layouts.check(wishes.layout)
         outlets = Outlets(names=names, pushed=pushed, layout=wishes.layout, inspect=wishes.inspect)
         return build_native(plan, outlets, workshop, wanted=wanted, project=project)
 

@@ -48,8 +48,11 @@ class Publisher(Protocol):
         Raises ``RegistryError``, ``HashMismatch``, ``DamagedLayer``, ``StorageError``.
         """
 
-    def digest(self, image: ComposedImage) -> str | None:
-        """Return the manifest digest where all layers were compressed here before."""
+    def digest(self, image: ComposedImage, *, open_layer: OpenLayer | None = None) -> str | None:
+        """Return the manifest digest where all layers were compressed here before, or are now (``open_layer``).
+
+        Raises ``DamagedLayer``, ``StorageError``.
+        """
 
 
 class Offer(Protocol):
@@ -66,6 +69,9 @@ class Offer(Protocol):
 
 class Layouts(Protocol):
     """OCI layouts on this machine's disk."""
+
+    def check(self, target: Path) -> None:
+        """Say whether an image may be written there, before it is made; raises as ``write``."""
 
     def write(
         self,

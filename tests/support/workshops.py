@@ -107,6 +107,9 @@ class NoPublisher(FakePublisher):
 class FakeLayouts:
     written: list[tuple[str, Path]] = field(default_factory=list)
 
+    def check(self, target: Path) -> None:
+        pass
+
     def write(self, image: ComposedImage, target: Path, **_: Any) -> str:
         self.written.append((image.image_id, target))
         return oci.digest_of(b"manifest of " + image.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from envlock.adapters.oci_layout import Sources, write_layout
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry import upload
 from envlock.adapters.registry.push import Blobs, Pushed
-from envlock.errors import DamagedLayer, HashMismatch, RegistryError, UnknownImage, UsageError
+from envlock.errors import DamagedLayer, HashMismatch, RegistryError, StorageError, UnknownImage, UsageError
 from envlock.formats import oci
 from envlock.model.lock import Descriptor
 from tests.support.blob_registry import BlobRegistry, blob_registry
@@ -189,6 +190,64 @@ def test_a_bad_moment_passes(registry, store, tmp_path, method, times, act) -> N
     assert pulled(registry) == {"manifest": done.digest, "config": image.image_id}
 
 
+def test_a_finished_upload_is_not_sent_again(registry, store, tmp_path) -> None:
+    """The registry put the layer in its place, and its answer got lost: then it knows the upload no more."""
+    image = image_of(BASE, [store.noise("one", 350_000)])
+    once(registry, "PUT", 1, answered_then_dropped)
+    done = push(registry, tmp_path, store, image)
+    assert registry.received == done.sent
+
+
+def test_a_registry_whose_ranges_stay_where_they_were(registry, store, tmp_path) -> None:
+    image = image_of(BASE, [store.noise("one", 350_000)])
+
+    def stuck(handler) -> bool:
+        if handler.command == "PATCH":
+            answer = handler.answer
+            handler.answer = lambda status, headers=None, **more: answer(
+                status, {**(headers or {}), "Range": "0-99999"}, **more
+            )
+        return False
+
+    registry.fault = stuck
+    done = push(registry, tmp_path, store, image)
+    assert pulled(registry)["manifest"] == done.digest
+    assert registry.received == done.sent
+
+
+def test_a_registry_may_want_larger_pieces(registry, store, tmp_path) -> None:
+    seen: list[int] = []
+
+    def wants(handler) -> bool:
+        if handler.command == "POST":
+            answer = handler.answer
+            handler.answer = lambda status, headers=None, **more: answer(
+                status, {**(headers or {}), "OCI-Chunk-Min-Length": "200000"}, **more
+            )
+        elif handler.command == "PATCH":
+            seen.append(len(handler.body))
+        return False
+
+    registry.fault = wants
+    push(registry, tmp_path, store, image_of(BASE, [store.noise("one", 350_000)]))
+    assert max(seen) == 200_000
+
+
+def test_a_push_that_fails_ends_the_other_uploads(registry, store, tmp_path) -> None:
+    layers = [store.noise("one", 100_000), store.noise("two", 3_000_000), store.noise("three", 3_000_000)]
+    store.content[layers[0].key] += b"?"
+
+    def slow(handler) -> bool:
+        if handler.command == "PATCH":
+            time.sleep(0.05)
+        return False
+
+    registry.fault = slow
+    with pytest.raises(DamagedLayer):
+        push(registry, tmp_path, store, image_of(BASE, layers))
+    assert registry.received < 3_000_000
+
+
 def test_a_registry_says_how_long_to_wait(registry, store, tmp_path) -> None:
     pauses: list[float] = []
     once(registry, "PATCH", 1, lambda handler: handler.answer(429, {"Retry-After": "7"}))
@@ -285,6 +344,50 @@ def test_an_upload_on_another_host_gets_no_credentials(registry, store, tmp_path
         assert elsewhere.received > 50_000
     assert seen
     assert set(seen) == {None}
+
+
+def test_an_upload_is_the_same_registrys_however_its_address_is_written(registry, store, tmp_path) -> None:
+    registry.token = "let-me-in"
+    port = registry.host.rpartition(":")[2]
+
+    def other_spelling(handler) -> bool:
+        answer = handler.answer
+
+        def said(status, headers=None, **more):
+            found = dict(headers or {})
+            if found.get("Location", "").startswith("/"):
+                found["Location"] = f"HTTP://127.0.0.1:0{port}{found['Location']}"
+            answer(status, found, **more)
+
+        handler.answer = said
+        return False
+
+    registry.fault = other_spelling
+    push(registry, tmp_path, store, image_of(BASE, [store.noise("one")]))
+    assert registry.manifests
+
+
+def test_a_login_of_netrc_does_not_follow_a_redirect(registry, tmp_path, monkeypatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password hunter22\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    seen: list[str | None] = []
+    with blob_registry() as elsewhere:
+        elsewhere.add("envlock/base", BASE.layer)
+
+        def away(handler) -> bool:
+            handler.answer(307, {"Location": f"http://localhost:{elsewhere.host.rpartition(':')[2]}{handler.path}"})
+            return True
+
+        def note(handler) -> bool:
+            seen.append(handler.headers.get("Authorization"))
+            return False
+
+        registry.fault, elsewhere.fault = away, note
+        with blobs_of(tmp_path).opened(f"{registry.host}/envlock/base", BASE.descriptor) as stream:
+            assert stream.read() == BASE.layer
+    assert seen == [None]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -417,7 +520,7 @@ def test_a_layout_has_the_digest_of_the_push_and_every_blob(registry, store, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "b.tar", "out", "packed"]
 
 
-def test_a_layout_that_fails_leaves_what_was_there(registry, store, tmp_path) -> None:
+def test_a_layout_that_fails_leaves_what_was_there(registry, store, tmp_path, monkeypatch) -> None:
     image = image_of(BASE, [store.noise("one")])
     registry.blobs["envlock/base", BASE.descriptor.digest] = BASE.layer[:-1] + b"?"
     for target, archive in ((tmp_path / "a.tar", True), (tmp_path / "out", False)):
@@ -431,6 +534,12 @@ def test_a_layout_that_fails_leaves_what_was_there(registry, store, tmp_path) ->
     with pytest.raises(UsageError, match="is a folder"):
         layout(registry, tmp_path, store, image, tmp_path / "out", archive=True)
     assert (tmp_path / "out/mine.txt").read_text() == "keep me"
+    monkeypatch.chdir(tmp_path)
+    for target in (Path(), tmp_path, Path("/")):
+        with pytest.raises(UsageError, match="the folder that you are in"):
+            layout(registry, tmp_path, store, image, target, archive=False)
+    with pytest.raises(StorageError, match="too long"):
+        layout(registry, tmp_path, store, image, tmp_path / ("x" * 300), archive=False)
 
 
 def test_what_is_remembered_of_a_layer_may_be_spoilt(tmp_path, store) -> None:

@@ -43,6 +43,18 @@ class Blob:
     digest: str
 
 
+class _Session(requests.Session):
+    """Follows redirects without looking into ~/.netrc for who is at their end (see ``as_it_is``)."""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Take the credentials of one host out of what is sent to another."""
+        headers, before = prepared_request.headers, response.request.url or ""
+        if "Authorization" in headers and self.should_strip_auth(  # type: ignore[no-untyped-call]
+            before, prepared_request.url or ""
+        ):
+            del headers["Authorization"]
+
+
 class Client:
     """One registry, or one mirror of the default registry (``base``: its URL)."""
 
@@ -63,7 +75,7 @@ class Client:
         # Credentials for the default registry are not for whoever mirrors it.
         self._account = urlsplit(base).netloc if base else registry
         self._authorization: dict[str, str] = {}  # repository → header
-        self._session = requests.Session()
+        self._session = _Session()
 
     def close(self) -> None:
         """End all connections."""

@@ -67,21 +67,23 @@ class Exchange(Client):
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         stream: bool = False,
+        patience: float | None = None,
     ) -> requests.Response:
         """Make one request, and answer the challenge where there is one; ``url`` is absolute or below the registry.
 
-        Raises ``Passing`` for what may work in a moment, ``RegistryError`` for what will not. With ``stream`` whoever
-        asks closes the answer.
+        ``patience`` is how long the answer may take, in seconds, where that is longer than usual. With ``stream``
+        whoever asks closes the answer. Raises ``Passing`` for what may work in a moment, ``RegistryError`` for what
+        will not.
         """
         try:
-            response = self._once(method, url, headers or {}, body)
+            response = self._once(method, url, headers or {}, body, patience)
             if response.status_code == UNAUTHORIZED:
                 challenge = response.headers.get("WWW-Authenticate", "")
                 response.close()
                 header = self._answer(challenge, self.path, urlsplit(response.url).scheme, also=self._also)
                 if header is not None:
                     self._authorization[self.path] = header
-                    response = self._once(method, url, headers or {}, body)
+                    response = self._once(method, url, headers or {}, body, patience)
             if not stream:
                 with closing(response):
                     _ = response.content
@@ -112,7 +114,9 @@ class Exchange(Client):
         """Wait between two tries."""
         self._pause(seconds)
 
-    def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, patience: float | None
+    ) -> requests.Response:
         """Make one request; on loopback, find out whether it is plain HTTP or not.
 
         Which of the two it is only an answer tells: a connection that breaks may have been a bad moment.
@@ -120,7 +124,7 @@ class Exchange(Client):
         problems: list[requests.RequestException] = []
         for base in list(self._bases):
             try:
-                response = self._to(base, method, url, headers, body)
+                response = self._to(base, method, url, headers, body, patience)
             except requests.RequestException as error:
                 problems.append(error)
                 continue
@@ -131,15 +135,19 @@ class Exchange(Client):
             return response
         raise next((problem for problem in problems if "CERTIFICATE" in str(problem)), problems[0])
 
-    def _to(self, base: str, method: str, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
+    def _to(  # noqa: PLR0917
+        self, base: str, method: str, url: str, headers: Mapping[str, str], body: bytes, patience: float | None
+    ) -> requests.Response:
         target = urljoin(base + "/", url)
         self._check(target)
         sent = {"Accept-Encoding": "identity", **headers}
         # An upload may be sent to another host, which has its own idea of who we are in its URL.
-        if self.path in self._authorization and urlsplit(target).netloc == urlsplit(base).netloc:
+        if self.path in self._authorization and _server(target) == _server(base):
             sent["Authorization"] = self._authorization[self.path]
+        connect, answer = self.patience.timeout
+        timeout = (connect, max(answer, patience or 0))
         return self._session.request(
-            method, target, headers=sent, data=body, auth=as_it_is, timeout=self.patience.timeout, stream=True
+            method, target, headers=sent, data=body, auth=as_it_is, timeout=timeout, stream=True
         )
 
     def _check(self, target: str) -> None:
@@ -162,6 +170,12 @@ class Exchange(Client):
                 hint=f"log in: `docker login {self._account}`; is the account allowed to?",
             )
         return response
+
+
+def _server(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port, which URLs may write in several ways (RFC 3986, 6.2.2 and 6.2.3)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def complaint(response: requests.Response) -> str:

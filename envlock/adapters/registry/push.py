@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +17,10 @@ from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry.download import blob_blocks
 from envlock.adapters.registry.exchange import Exchange
 from envlock.adapters.registry.upload import has_blob, mount_blob, put_manifest, send_blob
-from envlock.errors import RegistryError
+from envlock.errors import RegistryError, StorageError
 from envlock.formats import oci
 from envlock.formats.hosts import is_loopback
-from envlock.formats.oci_archive import OpenLayer
+from envlock.formats.oci_archive import OpenBlob, OpenLayer
 from envlock.formats.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from envlock.formats.streams import IteratorStream
 from envlock.model.layers import ComposedImage, StoredLayer
@@ -29,6 +28,7 @@ from envlock.model.lock import Descriptor
 from envlock.ports import Progress, Task
 
 _UPLOADS = 3  # layers at a time: one is compressed while another is on the line
+_BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,13 +79,15 @@ class Blobs:
         *,
         base: str,
         open_layer: OpenLayer,
+        open_blob: OpenBlob | None = None,
         local_base: Sequence[StoredLayer] = (),
         shared: str = "",
         progress: Progress,
     ) -> Pushed:
         """Have the image in a registry under all ``references``, which are tags of one repository.
 
-        ``base`` is the repository that the base's layers are in; a base that is in none is given as ``local_base``.
+        ``base`` is the repository that the base's layers are in; ``open_blob`` gives them as they are there (default:
+        fetches them). A base that is in none is given as ``local_base``.
         ``shared`` is a repository of layers (``shared_layers``): what it has is not sent within one registry.
         Raises ``RegistryError``, ``HashMismatch``, ``DamagedLayer``, ``StorageError``.
         """
@@ -97,7 +99,7 @@ class Blobs:
             target=target,
             base=parse_reference(base) if base else None,
             exchange=self._exchange,
-            blocks=self._blocks,
+            open_blob=open_blob or (lambda blob: self.open(base, blob)),
             packed=self._packed,
             open_layer=open_layer,
             shared=parse_reference(shared) if shared else None,
@@ -132,6 +134,10 @@ class Blobs:
         return [url for url in found if url.startswith("https://") or is_loopback(urlsplit(url).hostname or "")]
 
 
+class _Stopped(Exception):  # only ever seen inside this module: what stopped the others is raised
+    """Another layer failed, or the user interrupted."""
+
+
 class _Push:
     """The layers of one push."""
 
@@ -141,7 +147,7 @@ class _Push:
         target: Reference,
         base: Reference | None,
         exchange: Callable[..., Exchange],
-        blocks: Callable[[Reference, Descriptor], Iterator[bytes]],
+        open_blob: OpenBlob,
         packed: PackedLayers,
         open_layer: OpenLayer,
         shared: Reference | None,
@@ -149,11 +155,12 @@ class _Push:
         self._target = target
         self._base = base
         self._exchange = exchange
-        self._blocks = blocks
+        self._open_blob = open_blob
         self._packed = packed
         self._open_layer = open_layer
         self._shared = shared if shared is not None and shared.registry == target.registry else None
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self.bytes = 0
         self.blobs = 0
 
@@ -175,7 +182,8 @@ class _Push:
                     future.result()
                 return list(base), [future.result() for future in own]
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                self._stopped.set()
+                pool.shutdown(cancel_futures=True)
                 raise
 
     def _layer(self, layer: StoredLayer, task: Task) -> Descriptor:
@@ -186,7 +194,7 @@ class _Push:
             if known is None or not (has_blob(registry, known.digest) or self._mounted(registry, known)):
                 with self._packed.packed(layer, self._open_layer) as (blob, file):
                     if known is not None or not has_blob(registry, blob.digest):
-                        self.sent(send_blob(registry, blob, file))
+                        self.sent(send_blob(registry, blob, file, advance=self._go_on))
                     known = blob
         task.advance(layer.size)
         return known
@@ -204,8 +212,32 @@ class _Push:
                 near and mount_blob(registry, blob.digest, source=self._base.path)
             )
             if not there:
-                with tempfile.TemporaryFile() as file:
-                    for block in self._blocks(self._base, blob):
-                        file.write(block)
-                    self.sent(send_blob(registry, blob, file))
+                with closing(self._seekable(blob)) as file:
+                    self.sent(send_blob(registry, blob, file, advance=self._go_on))
         task.advance(blob.size)
+
+    def _seekable(self, blob: Descriptor) -> IO[bytes]:
+        """Return a layer of the base as a file: the one that is on this machine already, or a copy."""
+        stream = self._open_blob(blob)
+        if stream.seekable():
+            return stream
+        with closing(stream):
+            file = self._packed.scratch()
+            try:
+                while block := stream.read(_BLOCK):
+                    self._go_on()
+                    file.write(block)
+            except OSError as error:
+                file.close()
+                raise StorageError(
+                    f"cannot keep a layer of the base meanwhile: {error.strerror or error}",
+                    hint="free some space there (ENVLOCK_CACHE_DIR)",
+                ) from error
+            except BaseException:
+                file.close()
+                raise
+            return file
+
+    def _go_on(self, _: int = 0) -> None:
+        if self._stopped.is_set():
+            raise _Stopped

@@ -15,7 +15,11 @@ from envlock.errors import HashMismatch, RegistryError
 from envlock.formats.oci import MANIFEST
 from envlock.model.lock import Descriptor
 
-PIECE = 8 << 20  # bytes in one request; what is sent again at most after a broken connection, and what is in memory
+# Bytes in one request: what is sent again at most after a broken connection, and what is in memory. Some registries
+# take no more than 4 MiB at once; one that wants more says so.
+PIECE = 4_000_000
+_MOST = 64 << 20  # bytes in one request, whatever a registry wants
+_COMMIT = 600.0  # seconds that a registry may take to put a whole layer in its place
 _OK, _CREATED, _ACCEPTED, _NO_CONTENT, _RANGE_WRONG = 200, 201, 202, 204, 416
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 
@@ -116,12 +120,15 @@ class _Upload:
         self._advance = advance
         self._location: str | None = None
         self._told = 0
+        self._piece_size = PIECE
         self._unsure = False  # whether the registry has to be asked how far it got
         self.offset = 0
         self.sent = 0
 
     def go_on(self) -> None:
         if self._location is None or (self._unsure and not self._found()):
+            if self._unsure and has_blob(self._registry, self._blob.digest):
+                return  # it was complete, and the answer got lost
             self._begin()
         self._unsure = True
         while self.offset < self._blob.size:
@@ -135,13 +142,14 @@ class _Upload:
         if response.status_code != _ACCEPTED:
             raise _refused(self._registry, "began an upload", response)
         self._location = _location(self._registry, response)
+        least = response.headers.get("OCI-Chunk-Min-Length", "")
+        self._piece_size = min(max(PIECE, int(least)), _MOST) if least.isdecimal() else PIECE
         self.offset = 0
 
     def _found(self) -> bool:
         """Ask how far the upload got; False where the registry forgot it."""
         response = self._registry.ask("GET", self._location or "")
         if response.status_code not in (_OK, _ACCEPTED, _NO_CONTENT):
-            # It may be complete: then its answer was what got lost.
             self._location = None
             return False
         self._location = _location(self._registry, response, self._location)
@@ -150,7 +158,7 @@ class _Upload:
 
     def _piece(self) -> None:
         self._content.seek(self.offset)
-        piece = self._content.read(min(PIECE, self._blob.size - self.offset))
+        piece = self._content.read(min(self._piece_size, self._blob.size - self.offset))
         if not piece:
             raise HashMismatch(f"{self._blob.digest[:19]} became shorter while it was sent")
         last = self.offset + len(piece) - 1
@@ -158,14 +166,16 @@ class _Upload:
         self.sent += len(piece)
         response = self._registry.ask("PATCH", self._location or "", headers=headers, body=piece)
         if response.status_code == _RANGE_WRONG:
-            raise Passing("the registry stands elsewhere in the upload")
+            raise Passing(f"the registry stands elsewhere in the upload ({complaint(response)})")
         if response.status_code == NOT_FOUND:
             self._location = None
             raise Passing("the registry forgot the upload")
         if response.status_code not in (_ACCEPTED, _NO_CONTENT):
             raise _refused(self._registry, "sent a layer", response)
         self._location = _location(self._registry, response, self._location)
-        self.offset = _reached(response) if "Range" in response.headers else last + 1
+        # Not what its Range says: there are registries where that stays at the first piece. Were it right to say less,
+        # the digest would tell in the end.
+        self.offset = last + 1
         self._tell()
 
     def _tell(self) -> None:
@@ -175,7 +185,7 @@ class _Upload:
 
     def _finish(self) -> None:
         url = _with_digest(self._location or "", self._blob.digest)
-        response = self._registry.ask("PUT", url, headers={"Content-Length": "0"})
+        response = self._registry.ask("PUT", url, headers={"Content-Length": "0"}, patience=_COMMIT)
         if response.status_code == NOT_FOUND:
             self._location = None
             if has_blob(self._registry, self._blob.digest):
