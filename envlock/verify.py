@@ -95,7 +95,7 @@ def verify(
     passed: frozenset[str] = frozenset()
     told: tuple[Finding, ...] = ()
     if not wanted.with_project:
-        passed, told = _project(expected, found, lock.image.workdir, image.labels.get(PROJECT_LABEL))
+        passed, told = _project(expected, found, lock, image.labels.get(PROJECT_LABEL))
     findings = [
         *_labelled(lock, image),
         *_settings(wanted.config, image),
@@ -194,23 +194,31 @@ def _difference(expected: Node | None, found: Node | None) -> str:
 # --- the project ------------------------------------------------------------------------------------------------------
 
 
-def _project(
-    expected: Tree, found: Tree, workdir: str, label: str | None
-) -> tuple[frozenset[str], tuple[Finding, ...]]:
+def _project(expected: Tree, found: Tree, lock: Lock, label: str | None) -> tuple[frozenset[str], tuple[Finding, ...]]:
     """Return what was added below the working folder as the project, and what there is to say of it.
 
     The lock does not hold the project's files; the image's label holds a sha256 over them (``plan.project_digest``).
     Where they are others, nobody here knows which.
     """
+    workdir, uid = lock.image.workdir, lock.image.uid
     known = project_files(expected, found, workdir, label)
     if known is not None:
-        return known, ()
+        wrong = {path: _difference(_as_built(found.nodes[path], uid), found.nodes[path]) for path in sorted(known)}
+        return known, tuple(
+            Finding(where=f"/{path}", message=message, remedy=_AGAIN) for path, message in wrong.items() if message
+        )
     other = Finding(
         where=workdir,
         message="holds other files than the project that the image was built for (label envlock.project)",
         remedy="verify it in the project's own folder, to see which",
     )
     return frozenset(_added(expected, found, workdir)), (other,)
+
+
+def _as_built(node: Node, uid: int) -> Node:
+    """Return a file or folder of the project with the mode and owner that a build gives it."""
+    mode = 0o755 if node.kind == "folder" or node.mode & 0o100 else 0o644
+    return node._replace(mode=mode, uid=uid, gid=uid)
 
 
 def project_files(expected: Tree, found: Tree, workdir: str, label: str | None) -> frozenset[str] | None:
@@ -236,6 +244,18 @@ def _added(expected: Tree, found: Tree, workdir: str) -> list[str]:
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
+_FURTHER = {  # OCI image spec, config; Docker's Healthcheck, Shell and OnBuild
+    "Cmd": "command",
+    "ExposedPorts": "ports",
+    "Healthcheck": "health check",
+    "OnBuild": "steps for images on top",
+    "Shell": "shell",
+    "StopSignal": "stop signal",
+    "StopTimeout": "stop timeout",
+    "Volumes": "volumes",
+}
+
+
 def _settings(config: Mapping[str, Any], image: EngineImage) -> Iterator[Finding]:
     """Yield what containers of the image would get otherwise: variables, user, folder and program."""
     if not config:
@@ -248,6 +268,7 @@ def _settings(config: Mapping[str, Any], image: EngineImage) -> Iterator[Finding
         ("user", image.user, config["User"]),
         ("working directory", image.workdir, config["WorkingDir"]),
         ("entrypoint", list(image.entrypoint), list(config.get("Entrypoint") or ())),
+        *((name, image.config.get(key) or None, config.get(key) or None) for key, name in _FURTHER.items()),
     ):
         if there != expected:
             yield _setting(name, there, expected)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from envlock.errors import EnvlockError
 from envlock.formats.oci_archive import Loadable, OpenBlob, OpenLayer
@@ -46,6 +46,7 @@ class EngineImage:
     entrypoint: tuple[str, ...]
     size: int  # bytes, as the engine counts
     author: str = ""  # OCI image spec, config
+    config: Mapping[str, Any] = field(default_factory=dict)  # how containers start, in the engine's own names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

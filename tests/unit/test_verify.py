@@ -220,7 +220,12 @@ PROJECT = Project(
         ProjectFile(path="train.py", executable=True, size=2, sha256=hashlib.sha256(b"tr").hexdigest()),
     )
 )
-FILES = (folder("workspace/data"), entry("workspace/data/x.csv", b"x"), entry("workspace/train.py", b"tr", mode=0o755))
+MINE = {"uid": 1000, "gid": 1000}
+FILES = (
+    folder("workspace/data", **MINE),
+    entry("workspace/data/x.csv", b"x", **MINE),
+    entry("workspace/train.py", b"tr", mode=0o755, **MINE),
+)
 
 
 class FakeEngine:
@@ -289,8 +294,8 @@ def test_each_change_is_named() -> None:
     [
         FILES[:-1],
         (*FILES, entry("workspace/more.py", b"x")),
-        (*FILES[:-1], entry("workspace/train.py", b"tr", mode=0o644)),
-        (*FILES[:-1], entry("workspace/train.py", b"TR", mode=0o755)),
+        (*FILES[:-1], entry("workspace/train.py", b"tr", mode=0o644, **MINE)),
+        (*FILES[:-1], entry("workspace/train.py", b"TR", mode=0o755, **MINE)),
     ],
 )
 def test_another_project_than_the_label_says(files: tuple[Made, ...]) -> None:
@@ -304,6 +309,18 @@ def test_another_project_than_the_label_says(files: tuple[Made, ...]) -> None:
 def test_a_link_among_the_projects_files_is_no_part_of_it() -> None:
     report = report_on(FakeEngine(*SOUND, link("workspace/l", "/etc/shadow")))
     assert said(report.findings) == [("/workspace/l", "was added")]
+
+
+def test_the_projects_files_have_the_modes_and_owner_of_a_build() -> None:
+    changed = (
+        folder("workspace/data", uid=1000, gid=1000, mode=0o777),
+        FILES[1],
+        entry("workspace/train.py", b"tr", mode=0o6755, uid=0, gid=0),
+    )
+    assert said(report_on(FakeEngine(*BASE, *METADATA, WORKSPACE, *changed)).findings) == [
+        ("/workspace/data", "has mode 0777 for 0755"),
+        ("/workspace/train.py", "has mode 6755 for 0755, belongs to 0:0, and not to 1000:1000"),
+    ]
 
 
 def test_an_image_without_a_project() -> None:
@@ -325,10 +342,22 @@ def test_settings_are_compared() -> None:
         ("working directory", "is '/', and has to be '/workspace'"),
         ("entrypoint", "is [], and has to be ['a']"),
     ]
+    more = FakeEngine(
+        *SOUND,
+        env={"A": "1", "B": "2", "C": ""},
+        user="1000:1000",
+        workdir="/workspace",
+        entrypoint=("a",),
+        config={"Cmd": ["sh", "-c", "evil"], "Volumes": None},
+    )
+    assert said(report_on(more, config={**config, "Healthcheck": {"Test": ["CMD", "true"]}}).findings) == [
+        ("command", "was added"),
+        ("health check", "is missing"),
+    ]
 
 
 def test_with_the_project_at_hand_its_files_are_compared() -> None:
-    engine = FakeEngine(*SOUND[:-1], entry("workspace/train.py", b"TR", mode=0o755), entry("workspace/x", b""))
+    engine = FakeEngine(*SOUND[:-1], entry("workspace/train.py", b"TR", mode=0o755, **MINE), entry("workspace/x", b""))
     report = report_on(engine, layers=[lambda: opened(*FILES)], with_project=True)
     assert said(report.findings) == [("/workspace/train.py", "has other content"), ("/workspace/x", "was added")]
     assert [where for where, _ in said(report_on(engine).findings)] == ["/workspace"]

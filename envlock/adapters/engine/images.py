@@ -139,6 +139,7 @@ def _image(data: Mapping[str, Any]) -> EngineImage:
         entrypoint=tuple(config.get("Entrypoint") or ()),
         size=int(data.get("Size") or 0),
         author=str(data.get("Author") or ""),
+        config=dict(config),
     )
 
 
