@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envlock.errors import HashMismatch, StorageError
-from envlock.layers.claims import claimed, gate, sweep
+from envlock.layers.claims import claimed, gate, sweep, touch
 from envlock.model.kept import Kept
 from envlock.ports import Progress, Task, Wanted
 
@@ -96,10 +96,7 @@ class ArtifactStore:
     def _touch(self, path: Path) -> None:
         """Note that a file is wanted; raises ``FileNotFoundError``."""
         with gate(self._root):
-            try:
-                os.utime(path)
-            except PermissionError:
-                path.stat()  # somebody else's file, or a disk that is only read: pruning it is their business
+            touch(path)
 
     def _have(self, wanted: Sequence[Wanted], progress: Progress) -> dict[str, Path]:
         """Return those of the files that are here, unchanged. hashlib lets other threads run: all cores are used."""

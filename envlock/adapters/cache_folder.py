@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from envlock.errors import StorageError
+from envlock.layers.claims import remove_tree
 from envlock.model.kept import Kept
 
 _THING = re.compile(r"[0-9a-f]{64}(?:\.json)?")
@@ -53,7 +53,7 @@ class CacheFolder:
     def tidy(self) -> None:
         """Remove what a process that ended did not finish removing."""
         for left in self._folder.glob(f"*/{_REMOVED}*"):
-            _remove_tree(left)
+            remove_tree(left)
 
 
 def _things(folder: Path) -> Iterator[Path]:
@@ -93,11 +93,4 @@ def _remove(path: Path) -> None:
         return
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=_REMOVED))
     path.rename(aside / path.name)
-    _remove_tree(aside)
-
-
-def _remove_tree(folder: Path) -> None:
-    for inside, _, _ in os.walk(folder):
-        with suppress(OSError):
-            Path(inside).chmod(0o700)  # images have folders that not even their owner may write
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(aside)

@@ -58,6 +58,8 @@ class Ahead:
         self._layers: tuple[StoredLayer, ...] = ()
         self._complete = self._stopped = False
         self._thread: threading.Thread | None = None
+        # Not ``join``: where Ctrl-C ends that, Python 3.11 takes the thread for ended.
+        self._through = threading.Event()
         self._stages: list[str] = []
         self._error: Exception | None = None
 
@@ -90,8 +92,7 @@ class Ahead:
             self._complete = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+            self._through.wait()
         if self._error is not None:
             raise self._error
         return tuple(self._stages)
@@ -117,6 +118,8 @@ class Ahead:
             pass
         except Exception as error:  # noqa: BLE001 - a bug, raised where the build waits
             self._error = error
+        finally:
+            self._through.set()
 
     def _settled(self, loaded: int) -> tuple[StoredLayer, ...]:
         """Wait until there are more layers than were loaded, and the next one takes its time."""

@@ -158,9 +158,9 @@ class _Job:
             supplies = replace(self._supplies(engine), near=(*ahead.finish(), *near))
             loaded = engine.load(self._loadable(composed, engine), supplies, progress=self._workshop.progress)
         current = before if before is not None and before.id == loaded.id else None
-        if current is None:
-            ahead.forget_abandoned()
         with discarded_on_failure(loaded.id, engine):
+            if current is None:
+                ahead.forget_abandoned()
             installed = self._installed(composed, loaded.id, engine)
             with self._watch("tag"):
                 for name in self._untagged(current):

@@ -114,8 +114,7 @@ def _system(plan: Plan, means: Means, supply: _Supply) -> StoredLayer | None:
     packages = SystemPackages(base=plan.base, debs=debs)
     found = means.store.find_or_bring(packages.key)
     if found is not None:
-        # Who made it may have asked for others of the same packages, and the title is in the image's history.
-        return replace(found, title=packages.title)
+        return replace(found, title=packages.title)  # see ``system_layer``
     if means.installer is None or means.base_in_engine is None:
         raise EngineError(
             f"{len(debs)} system packages have to be installed, and only a container engine can do that",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envlock.errors import InputError, LockError
+from envlock.errors import InputError
 from envlock.formats import oci
 from envlock.formats.base_files import BaseFiles, accounts
 from envlock.formats.context import ContextFile, chunks, on_disk
@@ -121,7 +121,5 @@ def _small(title: str, entries: Sequence[Entry]) -> SmallLayer:
                 f"/{entry.path}: in an image layer, a name that begins with {_WHITEOUT!r} removes other files",
                 hint="leave the file out (project.ignore), or call it something else",
             )
-    if len({entry.path for entry in entries}) != len(entries):
-        raise LockError(f"two files of one layer have the same path: {title}")
     key = hashlib.sha256(oci.canonical([_FORMAT, title, lines])).hexdigest()
     return SmallLayer(key=key, title=title, blocks=lambda: tar(entries))

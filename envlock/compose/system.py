@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -92,16 +92,17 @@ def system_layer(
 ) -> StoredLayer:
     """Return the layer of system packages, made now or found.
 
+    Whoever made it may have asked for others of the same packages, and the title is in the image's history.
     ``image`` gives what the engine calls the base, ``files`` each .deb by sha256 (hex); both are only asked where the
     layer has to be made. Raises ``AptError`` for a .deb that is refused, ``BuildFailed``, ``EngineError``.
     """
     found = store.find_or_bring(packages.key)
     if found is not None:
-        return found
+        return replace(found, title=packages.title)
     here = files()
     with store.layers.making(packages.key) as making:
         if making.found:
-            return making.found
+            return replace(making.found, title=packages.title)
         tar = Hashed(making.file)
         make(packages, tar.write, image=image(), installer=installer, files=here, progress=progress)
         return making.keep(diff_id=tar.diff_id, size=tar.size, title=packages.title)

@@ -68,8 +68,18 @@ class BaseFiles:
         return "/".join(done)
 
     def with_folders(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return entries at their real paths, with every folder on the way, as the base has it."""
-        wanted = {entry.path: entry for entry in (replace(entry, path=self.real(entry.path)) for entry in entries)}
+        """Return entries at their real paths, with every folder on the way, as the base has it.
+
+        Raises ``InputError`` where links of the base make one file of two.
+        """
+        wanted: dict[str, Entry] = {}
+        for entry in entries:
+            path = self.real(entry.path)
+            if path in wanted and not (entry.folder and wanted[path].folder):
+                raise InputError(
+                    f"/{entry.path} and another file would both be written to /{path}: the base links there"
+                )
+            wanted[path] = replace(entry, path=path)
         for path in list(wanted):
             parent = posixpath.dirname(path)
             while parent and parent not in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -62,12 +63,33 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
         with gate(parent, alone=True):  # a new folder is not held yet
             for left in parent.glob(f"{name}-*"):
                 with suppress(OSError), _held(left):
-                    shutil.rmtree(left)
+                    remove_tree(left)
             folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{name}-"))
             with suppress(OSError):
                 stack.enter_context(_held(folder))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            stack.callback(remove_tree, folder)
         yield folder
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it; images have folders that not even their owner may write."""
+    for inside, _, _ in os.walk(folder):
+        with suppress(OSError):
+            Path(inside).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def touch(path: Path) -> None:
+    """Note that a file is wanted; raises ``FileNotFoundError``, and ``OSError`` for what else a file system refuses.
+
+    Somebody else's file, or one on a disk that is only read, is their business to prune.
+    """
+    try:
+        os.utime(path)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EACCES, errno.EROFS}:
+            raise
+        path.stat()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import zstandard
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
-_LARGEST_DATE = 2**33  # seconds; far beyond any package
+_LARGEST_DATE = 2**33 - 1  # seconds; far beyond any package
 
 # A package that unpacks to more than this many times its size has something else in mind. Real ones reach 30.
 _LARGEST_RATIO = 200

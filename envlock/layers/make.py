@@ -151,5 +151,7 @@ class _Here:
             self._paths |= self._fetch(lacking)
 
     def path(self, wheel: Wheel) -> Path:
+        if wheel.sha256 in self._paths and not self._paths[wheel.sha256].exists():
+            del self._paths[wheel.sha256]  # somebody pruned the cache while others were fetched
         self.have([wheel])
         return self._paths[wheel.sha256]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import Parser
 
+from packaging.utils import canonicalize_name
+
 from envlock.layers.archive import Member, WheelArchive
 from envlock.layers.record import Row, parse_record
 from envlock.layers.scripts import BadEntryPoint, EntryPoints, generated_scripts, parse_entry_points
@@ -249,10 +251,21 @@ def _check_path(archive: WheelArchive, path: str, name: str) -> None:
 def _check_information(archive: WheelArchive, placed: Iterable[Placed], info: str, target: Target) -> None:
     """Refuse what would be listed as another package, or would change what is listed of one."""
     site = f"{target.site_packages}/".lstrip("/")
+    own = _name_of(info)
     for file in placed:
+        if not file.path.startswith(site):
+            continue
         top, below, _ = file.path.removeprefix(site).partition("/")
-        if file.path.startswith(site) and below and top.endswith(".dist-info") and top != info:
+        # As importlib.metadata finds them: in lower case, and an .egg-info may be one file.
+        dist_info = bool(below) and top.lower().endswith(".dist-info") and top != info
+        egg_info = top.lower().endswith(".egg-info") and _name_of(top) != own
+        if dist_info or egg_info:
             raise archive.refused(f"it belongs to {top!r}, and that to another package", file.member.name)
+
+
+def _name_of(information: str) -> str:
+    """Return the normalized name (PEP 503) in the name of a .dist-info or .egg-info."""
+    return canonicalize_name(information.rpartition(".")[0].partition("-")[0])
 
 
 def _environment(target: Target) -> tuple[set[str], set[str]]:

@@ -77,7 +77,7 @@ def skeleton_layer(store: LayerStore, base: Base, target: Target, *, make: Calla
         return replace(found, title=title)  # it is in the image's history: not for a remote to say
     with store.layers.making(key) as making:
         if making.found:
-            return making.found
+            return replace(making.found, title=title)
         entries = make(target.venv)
         tar = TarWriter(making.file)
         tar.folder(target.venv.lstrip("/"))

@@ -19,14 +19,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from envlock.errors import StorageError
-from envlock.layers.claims import claimed, gate, sweep
+from envlock.formats.oci_archive import damaged
+from envlock.layers.claims import claimed, gate, sweep, touch
 from envlock.layers.remote import CarefulRemote
 from envlock.model.layers import OfferedLayer, StoredLayer
 
@@ -139,7 +139,7 @@ class Shelf:
         try:
             if found["seen"] == _seen(path):
                 with gate(self._making.parent):
-                    os.utime(self._json(key))
+                    touch(self._json(key))
                 return True
             with path.open("rb") as file:
                 diff_id = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -195,9 +195,15 @@ class LayerStore:
             return making.keep(diff_id=layer.diff_id, size=layer.size, title=layer.title)
 
     def open(self, layer: StoredLayer) -> BinaryIO:
-        """Open a layer's tar. ``find`` checked it; a reader that hashes it can ``drop`` what is wrong after all."""
+        """Open a layer's tar. ``find`` checked it; a reader that hashes it can ``drop`` what is wrong after all.
+
+        Raises ``DamagedLayer`` where somebody removed it meanwhile.
+        """
         with storage(self._notes):
-            return self.layers.path(layer.key).open("rb")
+            try:
+                return self.layers.path(layer.key).open("rb")
+            except FileNotFoundError as error:
+                raise damaged(layer, "nothing") from error
 
     def drop(self, key: str) -> None:
         """Forget a layer that is not what it should be."""
@@ -209,7 +215,7 @@ class LayerStore:
         with storage(path):
             try:
                 with gate(self._root):
-                    os.utime(path)
+                    touch(path)
                 note = read_json(path)
             except (FileNotFoundError, ValueError):
                 return None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import marshal
 import random
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from envlock.adapters.compilers import ProcessCompiler, local_interpreter
 from envlock.adapters.compilers.wire import LENGTH, WrongInterpreter, packed, unpacked, worker_source
@@ -68,6 +71,15 @@ def test_order_and_history_do_not_matter() -> None:
             if one != digests([first[at]])[0]
         ]
         assert wrong == []
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_an_answer_that_is_cut_off_is_no_answer(data: st.DataObject) -> None:
+    whole = b"".join(struct.pack(">BI", 1, len(content)) + content for content in (b"abc", b"", b"defgh"))
+    assert unpacked(whole, 3) == [b"abc", b"", b"defgh"]
+    with pytest.raises(WorldError):
+        unpacked(whole[: data.draw(st.integers(0, len(whole) - 1))], 3)
 
 
 def test_what_is_known_to_depend_on_history() -> None:

@@ -284,7 +284,7 @@ def test_what_was_never_finished_is_begun_again(tmp_path: Path) -> None:
     made = MadeBase([PYTHON])
     with unpacked_bases(MemoryRegistry(made), tmp_path / "else").opened(made.base(), platform=PLATFORM) as opened:
         name = opened._unpacked().name
-    left = tmp_path / "cache" / "roots" / f"{name}.making" / "root" / "usr"
+    left = tmp_path / "cache" / "roots" / "making-abc" / "root" / "usr"
     left.mkdir(parents=True)
     (left / "half").write_text("of a process that was killed")
     with unpacked_bases(MemoryRegistry(made), tmp_path).opened(made.base(), platform=PLATFORM) as opened:

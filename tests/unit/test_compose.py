@@ -19,6 +19,7 @@ from envlock.errors import InputError, LockError, StorageError
 from envlock.formats import oci
 from envlock.formats.base_files import BaseFiles, Found, accounts, read_layers
 from envlock.formats.layer_tar import EPOCH
+from envlock.formats.small_tar import Entry
 from envlock.model.plan import Project, ProjectFile
 from envlock.model.spec import ImageOptions, ProjectFiles
 from tests.support.composing import Layers, base_in_registry, config_of, image_of, lock_of, plan_of, tar_of
@@ -168,6 +169,14 @@ def test_a_workdir_below_a_link_and_in_a_folder_for_everybody() -> None:
     circle = replace(FILES, entries={"a": Found(target="/b"), "b": Found(target="a")})
     with pytest.raises(InputError, match="circle"):
         user_of(circle, workdir="/a/x")
+
+
+def test_two_files_that_a_link_of_the_base_makes_one() -> None:
+    one, other = Entry(path="lib/a.py"), Entry(path="usr/lib/a.py")
+    with pytest.raises(InputError, match=r"would both be written to /usr/lib/a\.py"):
+        FILES.with_folders([one, other])
+    folders = FILES.with_folders([Entry(path="lib/a", folder=True), Entry(path="usr/lib/a", folder=True)])
+    assert [entry.path for entry in folders] == ["usr", "usr/lib", "usr/lib/a"]
 
 
 def test_root_needs_no_user() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import lzma
 import tarfile
 from collections.abc import Callable
@@ -100,6 +102,27 @@ def test_a_package_that_does_harm_is_refused_by_name(check: Check, why: str) -> 
         check(deb(*GOOD, *BAD[why]))
     assert why in caught.value.message
     assert "pkg_1.0-1_amd64.deb (pkg 1.0-1, from the repository test)" in caught.value.message
+
+
+def test_a_header_of_many_megabytes_is_refused_unread(check: Check) -> None:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        entry_ = tarfile.TarInfo("./usr")
+        entry_.type, entry_.pax_headers = tarfile.DIRTYPE, {"comment": "x" * (3 << 20)}
+        archive.addfile(entry_)
+    content = ar(
+        [
+            ("debian-binary", b"2.0\n"),
+            ("control.tar.gz", gzip.compress(tar(entry("./control", CONTROL)))),
+            ("data.tar.gz", gzip.compress(raw.getvalue())),
+        ]
+    )
+    with pytest.raises(AptError, match="pkg"):
+        check(content)
+
+
+def test_a_date_fits_into_a_tar(check: Check) -> None:
+    assert check(deb(*GOOD, date=10**12 - 1)) < 8**11
 
 
 @pytest.mark.parametrize("kind", [".gz", ".xz", ".zst"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envlock.cache import prune
-from envlock.errors import StorageError
+from envlock.errors import DamagedLayer, StorageError
 from envlock.layers.cache import LayerCache
 from envlock.layers.claims import scratch
 from envlock.layers.store import LayerStore
@@ -148,6 +149,30 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sum(one is None for one in found) == 1
+
+
+def test_a_layer_that_was_removed_meanwhile_is_made_again(tmp_path: Path) -> None:
+    store = LayerStore(tmp_path)
+    put(store)
+    layer = store.find(KEY)
+    assert layer is not None
+    store.layers.path(KEY).unlink()
+    with pytest.raises(DamagedLayer) as caught:
+        store.open(layer)
+    assert caught.value.key == KEY
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EROFS])
+def test_a_store_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    put(LayerStore(tmp_path))
+    LayerStore(tmp_path).remember(KEY, [1])
+
+    def utime(path: object, *_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "utime", utime)
+    assert LayerStore(tmp_path).find(KEY) is not None
+    assert LayerStore(tmp_path).recall(KEY) == [1]
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ def test_the_metadata_of_another_package(tmp_path: Path) -> None:
     refused(raw_wheel(tmp_path, [("second-1.0.dist-info/WHEEL", b"")]), "2 .dist-info")
     hidden = "demo-1.0.data/purelib/ghost-9.0.dist-info/METADATA"
     refused(raw_wheel(tmp_path, [(hidden, b"")]), hidden, "another package")
+    for name in ("Ghost-9.DIST-INFO/METADATA", "ghost-9.0.egg-info/PKG-INFO", "ghost.egg-info"):
+        refused(raw_wheel(tmp_path, [(name, b"")]), name, "another package")
 
 
 def test_not_a_zip(tmp_path: Path) -> None:

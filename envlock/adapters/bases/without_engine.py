@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -28,7 +27,7 @@ from envlock.adapters.compilers import unpacked_interpreter
 from envlock.errors import UnknownImage, WorldError
 from envlock.formats import oci
 from envlock.formats.base_files import BaseFiles, read_layers
-from envlock.layers.claims import claimed
+from envlock.layers.claims import claimed, scratch
 from envlock.layers.compiler import Compiler
 from envlock.layers.skeleton import Skeleton
 from envlock.layers.store import storage
@@ -220,18 +219,14 @@ class UnpackedBase:
             with suppress(OSError):
                 os.utime(place)  # what is wanted is not pruned
             return place
-        making = place.with_name(f"{key}.making")
         with storage(place), claimed(place.with_name(f"{key}.claim")):
             if place.is_dir():  # another process was faster
                 return place
-            shutil.rmtree(making, ignore_errors=True)  # of a process that ended in the middle
-            try:
-                (making / "spool").mkdir(parents=True)
+            with scratch(place.parent, "making") as making:
+                (making / "spool").mkdir()
                 (making / "root").mkdir()
                 self._lay(Overlay(making / "spool", wanted=rules.wants), making / "root")
                 (making / "root").rename(place)
-            finally:
-                shutil.rmtree(making, ignore_errors=True)
         return place
 
     def _lay(self, overlay: Overlay, folder: Path) -> None:

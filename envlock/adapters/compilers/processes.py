@@ -101,11 +101,15 @@ class _Worker:
             self._stdin.write(packed(sources))
             self._stdin.flush()
             head = self._stdout.read(LENGTH.size)
-            answer = self._stdout.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+            length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else -1
+            answer = self._stdout.read(length) if length >= 0 else b""
         except OSError as error:
             raise WorldError("the interpreter that compiles ended while it was in use") from error
-        if len(head) < LENGTH.size:
-            raise WorldError("the interpreter that compiles ended while it was in use")
+        if len(answer) != length:
+            raise WorldError(
+                "the interpreter that compiles ended while it was in use",
+                hint="was memory short? run the command again",
+            )
         return unpacked(answer, len(sources))
 
     def end(self) -> None:

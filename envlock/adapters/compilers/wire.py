@@ -16,9 +16,18 @@ _FILE = struct.Struct(">II")
 _RESULT = struct.Struct(">BI")
 
 # Nothing of whoever starts it may change what an interpreter compiles: no site, no user site, no path of its own, no
-# warnings as errors; and sets are in one order in versions of Python where that is not so anyway.
+# warnings as errors; and sets are in one order in versions of Python where that is not so anyway. An empty variable is
+# as good as none (CPython, config_get_env), and hides one that a base sets.
 OPTIONS = ("-S", "-s", "-B", "-W", "ignore")
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "", "PYTHONPATH": "", "PYTHONWARNINGS": "", "LC_ALL": "C.UTF-8"}
+ENVIRONMENT = {
+    "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "PYTHONINTMAXSTRDIGITS": "",
+    "PYTHONNODEBUGRANGES": "",
+    "PYTHONOPTIMIZE": "",
+    "PYTHONPATH": "",
+    "PYTHONWARNINGS": "",
+}
 
 
 class WrongInterpreter(WorldError):
@@ -44,11 +53,13 @@ def unpacked(answer: bytes | memoryview, count: int) -> list[bytes | None]:
     """Return the results of a batch of ``count`` files from an answer without its length."""
     results: list[bytes | None] = []
     position = 0
-    while position < len(answer):
+    while position + _RESULT.size <= len(answer):
         compiles, length = _RESULT.unpack_from(answer, position)
         position += _RESULT.size
         results.append(bytes(answer[position : position + length]) if compiles else None)
         position += length
+    if position != len(answer):
+        raise WorldError("the interpreter that compiles did not answer in full")
     if len(results) != count:
         raise WorldError(f"the interpreter that compiles answered for {len(results)} of {count} files")
     return results

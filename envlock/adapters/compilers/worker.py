@@ -198,9 +198,8 @@ def main(arguments: list[str]) -> None:
     stdout = sys.stdout.buffer
     sys.stdout = sys.stderr
     who = {
-        "version": "{}.{}.{}".format(*sys.version_info[:3]),
+        "version": sys.version.split()[0],  # with the "rc1" of a version that is not out yet, as platform has it
         "implementation": sys.implementation.name,
-        "magic": importlib.util.MAGIC_NUMBER.hex(),
         "cache_tag": sys.implementation.cache_tag,
     }
     stdout.write(json.dumps(who).encode() + b"\n")
