@@ -68,7 +68,9 @@ def scratch(parent: Path, name: str) -> Iterator[Path]:
             with suppress(OSError):
                 stack.enter_context(_held(folder))
             stack.callback(remove_tree, folder)
-        yield folder
+        inside = folder / "inside"  # whoever gets it may want to hold it for something else
+        inside.mkdir()
+        yield inside
 
 
 def remove_tree(folder: Path) -> None:

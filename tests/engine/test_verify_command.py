@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -48,7 +49,9 @@ class Bench:
         container = docker("create", "--user", "0", "--network", "none", self.image, "sh", "-euc", script).strip()
         try:
             docker("start", "--attach", container)
+            command = json.loads(docker("inspect", "--format", "{{json .Config.Cmd}}", self.image)) or []
             user = ["--change", f"USER {self.lock.image.uid}:{self.lock.image.uid}"]
+            user += ["--change", f"CMD {json.dumps(command)}"]  # else it were the script
             changes = [part for name, value in settings.items() for part in ("--change", f"{name} {value}")]
             docker("commit", "--author", AUTHOR, *user, *changes, container, name)
         finally:
@@ -133,11 +136,14 @@ def test_changed_added_and_removed_files_are_named_with_their_package(bench: Ben
 
 def test_changed_settings_are_seen(bench: Bench) -> None:
     """No file is another one, and yet containers of the image would do something else."""
-    image = bench.changed("settings", "true", LABEL="envlock.fingerprint=0", ENV="PYTHONPATH=/tmp", USER="0:0")
+    image = bench.changed(
+        "settings", "true", LABEL="envlock.fingerprint=0", ENV="PYTHONPATH=/tmp", USER="0:0", CMD='["evil"]'
+    )
     assert found_by(bench.elsewhere.envlock("verify", image, "--json", code=1)) == {
         "label envlock.fingerprint": (f"is 0, and the lock's is {fingerprint(bench.lock)}", None),
         "variable PYTHONPATH": ("was added", None),
         "user": ("is '0:0', and has to be '1000:1000'", None),
+        "command": ("is ['evil'], and has to be ['python3']", None),
     }
 
 

@@ -124,11 +124,13 @@ with scratch(Path({str(tmp_path)!r}), "rebuild") as folder:
         assert process.stdout is not None
         other = Path(process.stdout.readline().strip())
         with scratch(tmp_path, "rebuild") as mine:
-            assert {mine, other} == set(tmp_path.iterdir())  # it still lives
-        assert [other] == list(tmp_path.iterdir())
+            assert {mine.parent, other.parent} == set(tmp_path.iterdir())  # it still lives
+            put(LayerStore(mine))
+            assert LayerStore(mine).recall(KEY) is None
+        assert [other.parent] == list(tmp_path.iterdir())
         process.kill()
     with scratch(tmp_path, "rebuild") as mine:
-        assert [mine] == list(tmp_path.iterdir())
+        assert [mine.parent] == list(tmp_path.iterdir())
     assert list(tmp_path.iterdir()) == []
 
 
