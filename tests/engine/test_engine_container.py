@@ -41,6 +41,16 @@ def container(engine: DockerEngine) -> Iterator[Container]:
         yield container
 
 
+def gateways(docker: Docker, word: str) -> list[str]:
+    """Return the containers, in any state, with this word in their environment; those of tests beside come and go."""
+    inspect = ("docker", "inspect", "--format", "{{json .Config.Env}}")
+    return [
+        name
+        for name in docker("ps", "--all", "--quiet", "--filter", "label=envlock=gateway").split()
+        if word in subprocess.run([*inspect, name], check=False, capture_output=True, text=True).stdout
+    ]
+
+
 def python(container: Container, code: str, **options: object):
     return container.run(["python3", "-c", code], **options)  # type: ignore[arg-type]
 
@@ -109,11 +119,7 @@ def test_there_is_no_network(container: Container) -> None:
 def test_there_are_no_mounts_and_nothing_is_logged(docker: Docker, engine: DockerEngine) -> None:
     word = mark()
     with engine.container(BASE, env={"WORD": word}):
-        (name,) = [
-            each
-            for each in docker("ps", "--quiet", "--filter", "label=envlock=gateway").split()
-            if word in docker("inspect", each)
-        ]
+        (name,) = gateways(docker, word)
         shape = "{{len .Mounts}} {{.HostConfig.AutoRemove}} {{.HostConfig.LogConfig.Type}} {{.HostConfig.NetworkMode}}"
         assert docker("inspect", "--format", shape, name).split() == ["0", "true", "none", "none"]
 
@@ -206,7 +212,7 @@ def test_image_without_python(engine: DockerEngine, docker: Docker) -> None:
     ):
         pass
     assert caught.value.hint
-    assert not alive(docker, word)
+    assert not gateways(docker, word)
 
 
 def test_python_that_is_none(engine: DockerEngine) -> None:
@@ -223,20 +229,9 @@ def test_image_that_is_not_there(engine: DockerEngine) -> None:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-def alive(docker: Docker, word: str) -> bool:
-    names = docker("ps", "--all", "--quiet", "--filter", "label=envlock=gateway").split()
-    for name in names:
-        try:
-            if word in docker("inspect", name):
-                return True
-        except subprocess.CalledProcessError:
-            pass  # it ended meanwhile
-    return False
-
-
 def gone_within(docker: Docker, word: str, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while alive(docker, word):
+    while gateways(docker, word):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)
@@ -248,12 +243,12 @@ def test_container_ends_with_its_context(engine: DockerEngine, docker: Docker) -
 
     def fail() -> None:
         with engine.container(BASE, env={"WORD": word}):
-            assert alive(docker, word)
+            assert gateways(docker, word)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert not alive(docker, word)
+    assert not gateways(docker, word)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -288,9 +283,8 @@ def test_container_that_is_killed_under_us(
 ) -> None:
     word = mark()
     with engine.container(BASE, env={"WORD": word}) as container:
-        for name in docker("ps", "--quiet", "--filter", "label=envlock=gateway").split():
-            if word in docker("inspect", name):
-                docker("kill", name)
+        (name,) = gateways(docker, word)
+        docker("kill", name)
         assert gone_within(docker, word, 20)
         with pytest.raises(EngineError, match="ended") as caught:
             use(container)
