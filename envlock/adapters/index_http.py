@@ -7,8 +7,9 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
@@ -46,7 +47,7 @@ _BROKEN = (
 class _Adapter(HTTPAdapter):
     """Connections with one TLS context for all: reading a bundle of certificates takes longer than many a request."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
         self._context = context
         super().__init__(pool_maxsize=_CONNECTIONS)
 
@@ -55,10 +56,25 @@ class _Adapter(HTTPAdapter):
     ) -> tuple[Any, Any]:
         """Give connections the context in the place of file names."""
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {"ssl_context": self._context} if host["scheme"] == "https" else {}
+        return host, {"ssl_context": self._context()} if host["scheme"] == "https" else {}
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Leave it to the context."""
+
+
+class _Once:
+    """A context that is made when the first connection needs it; safe to call from several threads."""
+
+    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: ssl.SSLContext | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
 
 def tls_context(settings: PipSettings, *, trusted: bool) -> ssl.SSLContext:
@@ -98,7 +114,8 @@ class IndexHttp:
         self._proxies = _proxies(settings, environ)
         self._no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
         self._pause = pause  # seconds before the second try; doubles with each
-        self._adapters = {trusted: _Adapter(tls_context(settings, trusted=trusted)) for trusted in (False, True)}
+        contexts = {trusted: _Once(partial(tls_context, settings, trusted=trusted)) for trusted in (False, True)}
+        self._adapters = {trusted: _Adapter(context) for trusted, context in contexts.items()}
         self._local = threading.local()
         if settings.trusted_hosts:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

@@ -1,4 +1,4 @@
-"""Where packages come from: indexes, apt archives and resolvers, by this user's configuration."""
+"""Where packages come from: indexes and apt archives, by this user's configuration."""
 
 from __future__ import annotations
 
@@ -11,29 +11,11 @@ from envlock.adapters.deb_source import DebSource
 from envlock.adapters.index_http import IndexHttp
 from envlock.adapters.package_index import PackageIndexes
 from envlock.adapters.pip_configuration import read_pip_settings
-from envlock.adapters.registry import HttpRegistry
-from envlock.adapters.resolvers.pip_tools import PipToolsResolver
-from envlock.adapters.resolvers.uv import UvResolver
 from envlock.adapters.wheel_source import WheelSource
 from envlock.cli.world import World
 from envlock.errors import UsageError
-from envlock.lock import Sources, python_sources, rebuild_wheel
 from envlock.model.lock import Lock, PythonSource, Wheel
-from envlock.model.spec import Requested
-from envlock.ports import EngineImage, Resolver, Wanted
-
-
-def sources(requested: Requested, folder: Path, *, world: World) -> Sources:
-    """Return what locking a spec of this folder asks."""
-    return Sources(
-        engine=world.engine,
-        registry=HttpRegistry(world.environ, mirrors=lambda: world.engine.info().mirrors),
-        index=_indexes(python_sources(requested.spec.pip), folder, world),
-        apt=_apt(world),
-        resolver=_resolver(requested.spec.pip.resolver, world),
-        artifacts=world.artifacts,
-        progress=world.progress,
-    )
+from envlock.ports import EngineImage, Wanted
 
 
 def wanted(lock: Lock, folder: Path, *, with_engine: bool = True, world: World) -> list[Wanted]:
@@ -41,9 +23,12 @@ def wanted(lock: Lock, folder: Path, *, with_engine: bool = True, world: World) 
 
     ``with_engine`` says whether wheels that were built from sdists may be built again.
     """
-    source = WheelSource(lock, index=_indexes(lock.python_sources, folder, world))
+    index = indexes(lock.python_sources, folder, world)
+    source = WheelSource(lock, index=index)
 
     def rebuild(wheel: Wheel) -> Path:
+        from envlock.lock import rebuild_wheel
+
         return rebuild_wheel(
             wheel,
             files=world.artifacts.fetch(source.build_inputs(wheel), progress=world.progress),
@@ -53,13 +38,13 @@ def wanted(lock: Lock, folder: Path, *, with_engine: bool = True, world: World) 
             artifacts=world.artifacts,
         )
 
-    index = _indexes(lock.python_sources, folder, world)
     wheels = WheelSource(lock, index=index, rebuild=rebuild if with_engine else None)
-    debs = DebSource(lock, archive=_apt(world), base_files=lambda: _base_files(lock, world))
+    debs = DebSource(lock, archive=apt(world), base_files=lambda: _base_files(lock, world))
     return [*debs.wanted(), *wheels.wanted()]
 
 
-def _indexes(sources: tuple[PythonSource, ...], folder: Path, world: World) -> PackageIndexes:
+def indexes(sources: tuple[PythonSource, ...], folder: Path, world: World) -> PackageIndexes:
+    """Return the indexes that a spec or lock of a folder names, reached as pip's configuration says."""
     settings = read_pip_settings(world.environ, home=world.home, prefix=Path(sys.prefix))
     credentials = Credentials(world.environ, world.home)
     return PackageIndexes(
@@ -71,11 +56,8 @@ def _indexes(sources: tuple[PythonSource, ...], folder: Path, world: World) -> P
     )
 
 
-def _resolver(name: str, world: World) -> Resolver:
-    return UvResolver(world.environ) if name == "uv" else PipToolsResolver()
-
-
-def _apt(world: World) -> HttpAptArchive:
+def apt(world: World) -> HttpAptArchive:
+    """Return what reads apt's archives; ENVLOCK_APT_MIRROR says where from."""
     return HttpAptArchive(mirrors=_mirrors(world.environ.get("ENVLOCK_APT_MIRROR", "")))
 
 

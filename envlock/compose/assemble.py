@@ -75,7 +75,7 @@ def assemble(
         below.append(system)
     target = target_of(plan.base.python)
     below.append(skeleton_layer(means.store, plan.base, target, make=base.skeleton))
-    with base.compiler(target) as compiler:
+    with base.compiler() as compiler:
         maker = LayerMaker(means.store, compiler, target)
         for layer in _wheels(plan, maker, supply, base, means):
             below.append(layer)
@@ -132,12 +132,8 @@ def _system(plan: Plan, means: Means, supply: _Supply) -> StoredLayer | None:
 
 
 def _wheels(plan: Plan, maker: LayerMaker, supply: _Supply, base: OpenedBase, means: Means) -> Iterator[StoredLayer]:
-    def fetch(lacking: Sequence[Wheel]) -> Mapping[str, Path]:
-        base.warm()  # something will have to be compiled
-        return supply(lacking)
-
     with means.progress.task("Making layers", unit="B") as task:
-        yield from maker.each(plan.lock.wheels, fetch=fetch, advance=task.advance)
+        yield from maker.each(plan.lock.wheels, fetch=supply, advance=task.advance, begin=base.warm)
 
 
 def _files(base: OpenedBase, system: StoredLayer | None, store: LayerStore) -> BaseFiles:

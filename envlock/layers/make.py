@@ -31,6 +31,7 @@ from envlock.model.lock import Wheel
 
 Fetch = Callable[[Sequence[Wheel]], Mapping[str, Path]]  # have these wheels here, checked: sha256 → path
 Advance = Callable[[int], None]
+Begin = Callable[[], object]
 
 
 def _nobody(_: int) -> None:
@@ -46,17 +47,22 @@ class LayerMaker:
         self._target = target
         self._workers = workers or len(os.sched_getaffinity(0))
 
-    def make(self, wheels: Sequence[Wheel], *, fetch: Fetch, advance: Advance = _nobody) -> tuple[StoredLayer, ...]:
+    def make(
+        self, wheels: Sequence[Wheel], *, fetch: Fetch, advance: Advance = _nobody, begin: Begin = lambda: None
+    ) -> tuple[StoredLayer, ...]:
         """Return the layers of all wheels, bottom first; ``fetch`` is only asked for wheels that something lacks.
 
-        ``advance`` is told how many bytes of wheels are done, from several threads. Raises ``InputError`` for wheels
-        that cannot be installed, ``StorageError``, and what ``fetch`` and the compiler raise.
+        ``advance`` is told how many bytes of wheels are done, from several threads; ``begin`` is called as soon as it
+        looks as if something will have to be compiled. Raises ``InputError`` for wheels that cannot be installed,
+        ``StorageError``, and what ``fetch`` and the compiler raise.
         """
-        return tuple(self.each(wheels, fetch=fetch, advance=advance))
+        return tuple(self.each(wheels, fetch=fetch, advance=advance, begin=begin))
 
-    def each(self, wheels: Sequence[Wheel], *, fetch: Fetch, advance: Advance = _nobody) -> Iterator[StoredLayer]:
+    def each(
+        self, wheels: Sequence[Wheel], *, fetch: Fetch, advance: Advance = _nobody, begin: Begin = lambda: None
+    ) -> Iterator[StoredLayer]:
         """Yield the layers as ``make`` returns them, each as soon as it and all below it are there."""
-        here = _Here(fetch)
+        here = _Here(fetch, begin)
         groups = group_wheels(wheels)
         with Bringing(self._store) as bringing:
             shadows = self._shadows(wheels, here, bringing)
@@ -98,6 +104,8 @@ class LayerMaker:
         key = shadows_key(wheels, self._target)
         note = self._store.recall_or_bring(key, partial(is_shadows, names={wheel.name for wheel in wheels}))
         if note is None:
+            if self._store.remote is None:
+                here.begin()  # a list that is new has a wheel that is new, nearly always
             lost = shadowed(self._all_files(wheels, here, bringing))
             note = {name: sorted(paths) for name, paths in lost.items()}
             self._store.remember(key, note)
@@ -141,13 +149,15 @@ def _start(
 class _Here:
     """The wheels that were fetched for one run; each is asked for once."""
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, begin: Begin) -> None:
         self._fetch = fetch
+        self.begin = begin
         self._paths: dict[str, Path] = {}
 
     def have(self, wheels: Sequence[Wheel]) -> None:
         lacking = [wheel for wheel in wheels if wheel.sha256 not in self._paths]
         if lacking:
+            self.begin()
             self._paths |= self._fetch(lacking)
 
     def path(self, wheel: Wheel) -> Path:

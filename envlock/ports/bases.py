@@ -8,7 +8,6 @@ from typing import IO, Protocol
 from envlock.formats.base_files import BaseFiles
 from envlock.layers.compiler import Compiler
 from envlock.layers.skeleton import Skeleton
-from envlock.layers.target import Target
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Base, Descriptor
 
@@ -35,8 +34,8 @@ class OpenedBase(Protocol):
         Raises ``BuildFailed`` where that fails, or an empty environment of this base has packages in it already.
         """
 
-    def compiler(self, target: Target) -> AbstractContextManager[Compiler]:
-        """Give an interpreter of exactly the target's version; nothing is started before something is to be compiled.
+    def compiler(self) -> AbstractContextManager[Compiler]:
+        """Give an interpreter of exactly the base's version; nothing is started before something is to be compiled.
 
         Raises ``WorldError`` where there is none, then or at first use.
         """

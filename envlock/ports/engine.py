@@ -92,6 +92,19 @@ class Container(Protocol):
         """
 
 
+class Pipe(Protocol):
+    """A program's stdin and stdout. One thread may send while another one receives."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of it; raises ``OSError`` or ``ValueError`` where nobody reads any more."""
+
+    def receive(self, size: int) -> bytes:
+        """Return exactly as many bytes, or fewer at the end."""
+
+    def complaints(self) -> Sequence[str]:
+        """Return the lines that came on stderr so far."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Supplies:
     """Where the layers of a composed image come from.
@@ -146,6 +159,14 @@ class Engine(Protocol):
         Without ``handler`` nothing can be fetched from inside. Runs as root, with no network, no mounts, no
         credentials, no new privileges. Needs a Python 3 (``python``: its path; default: looked for); raises
         ``InputError`` with a hint where the image has none.
+        """
+
+    def piped(self, image: str, argv: Sequence[str], *, env: Mapping[str, str]) -> AbstractContextManager[Pipe]:
+        """Run a program as the first process of a container that lives as long as the context.
+
+        The program has to end when its stdin does: that is how the container ends with this process, however hard it
+        is ended. It runs as root, with no network, no mounts, no rights but to read everything, and can write nowhere.
+        Raises ``InputError`` for an image that is not there, ``EngineError`` where the program cannot be started.
         """
 
     def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:

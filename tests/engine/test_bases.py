@@ -110,7 +110,7 @@ def test_both_ways_say_the_same(base: Base, engine: DockerEngine, tmp_path: Path
     target = target_of(base.python)
     said = []
     for bases in (with_engine(engine, tmp_path / "with"), without(tmp_path / "without")):
-        with bases.opened(base, platform=PLATFORM) as opened, opened.compiler(target) as compiler:
+        with bases.opened(base, platform=PLATFORM) as opened, opened.compiler() as compiler:
             opened.warm()
             skeleton = opened.skeleton(target.venv)
             layer = skeleton_layer(LayerStore(tmp_path / type(bases).__name__), base, target, make=opened.skeleton)
@@ -270,7 +270,7 @@ def test_a_container_that_was_started_for_nothing_is_gone(odd: str, engine: Dock
     base = make_base(reference=odd, repository="", manifest_digest=None, image_id=found.id, diff_ids=found.diff_ids)
     with with_engine(engine, tmp_path).opened(base, platform=PLATFORM) as opened:
         opened.warm()
-        opened._container._early._thread.join()
+        opened._compilers._early._thread.join()
         assert of(odd) != ""
     assert of(odd) == ""
     with with_engine(engine, tmp_path).opened(base, platform=PLATFORM) as opened:

@@ -93,6 +93,21 @@ def test_container_of_what_is_not_there(engine: Engine) -> None:
         pass
 
 
+ECHO = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read(4)[::-1]); sys.stdout.flush(); sys.stdin.read()"
+
+
+def test_pipe(engine: Engine) -> None:
+    with engine.piped(BASE, ["python3", "-c", ECHO], env={"PATH": "/usr/bin:/bin"}) as pipe:
+        pipe.send(b"ab")
+        pipe.send(b"cd")
+        assert pipe.receive(4) == b"dcba"
+    with engine.piped(BASE, ["python3", "-c", "print('few')"], env={"PATH": "/usr/bin:/bin"}) as pipe:
+        assert pipe.receive(100) == b"few\n"
+        assert pipe.receive(100) == b""
+    with pytest.raises(InputError), engine.piped("envlock-test/none:1", ["python3"], env={}):
+        pass
+
+
 def test_build_tag_remove(engine: Engine) -> None:
     lines: list[str] = []
     image = engine.build(context(f"FROM {BASE}\nRUN echo {mark()}\n"), platform=AMD64, on_line=lines.append)

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from envlock.adapters.bases.empty import container_skeleton
-from envlock.adapters.compilers import ContainerCompiler, ProcessCompiler, unpacked_interpreter
+from envlock.adapters.compilers import ENVIRONMENT, PipedCompiler, process_compiler, unpacked_interpreter, worker_argv
 from envlock.adapters.compilers.wire import WrongInterpreter
 from envlock.adapters.engine import DockerEngine
 from envlock.errors import WorldError
@@ -32,28 +33,50 @@ pytestmark = pytest.mark.engine
 BASES = ["envlock/base:py3.11", "envlock/base:py3.13"]
 
 
-@pytest.fixture(params=BASES, scope="module")
-def container(request: pytest.FixtureRequest) -> Iterator[Container]:
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DockerEngine]:
     engine = DockerEngine(os.environ)
-    with engine.container(request.param) as opened:
-        yield opened
+    yield engine
     engine.close()
 
 
-@pytest.fixture
+@pytest.fixture(params=BASES, scope="module")
+def base(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def container(base: str, engine: DockerEngine) -> Iterator[Container]:
+    with engine.container(base) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
 def target(container: Container) -> Target:
     return Target(python=probe(container).python.version)
 
 
-def compiler_of(container: Container, target: Target) -> ContainerCompiler:
-    return ContainerCompiler(lambda: container, probe(container).python.executable, target)
+@contextmanager
+def compiling(engine: DockerEngine, base: str, target: Target, python: str = "python3") -> Iterator[PipedCompiler]:
+    with (
+        engine.piped(base, worker_argv([python]), env=ENVIRONMENT) as pipe,
+        PipedCompiler(pipe, target) as compiler,
+    ):
+        yield compiler
 
 
-def test_layers_are_what_pip_leaves_in_the_base(container: Container, target: Target, tmp_path: Path) -> None:
+@pytest.fixture
+def compiler(engine: DockerEngine, base: str, target: Target) -> Iterator[PipedCompiler]:
+    with compiling(engine, base, target) as it:
+        yield it
+
+
+def test_layers_are_what_pip_leaves_in_the_base(
+    container: Container, compiler: PipedCompiler, target: Target, tmp_path: Path
+) -> None:
     wheels, paths = saved(awkward(), tmp_path / "wheels")
     python = probe(container).python
     store = LayerStore(tmp_path / "store")
-    compiler = compiler_of(container, target)
     layers = LayerMaker(store, compiler, target).make(wheels, fetch=lambda _: paths)
 
     base = make_base(python=python)
@@ -113,21 +136,24 @@ def _tree(container: Container, python: str, folder: str) -> dict[str, tuple[str
     return json.loads(done.stdout)
 
 
-def test_a_batch_compiles_to_the_same_in_any_company(container: Container, target: Target) -> None:
+def test_a_batch_compiles_to_the_same_in_any_company(
+    engine: DockerEngine, base: str, compiler: PipedCompiler, target: Target
+) -> None:
     sources = [
-        Source(f"/opt/venv/{number}.py", b"def f(x):\n    return x in {1, 'a', %d}\n" % number) for number in range(90)
+        Source(f"/opt/venv/{number}.py", b"def f(x):\n    return x in {1, 'a', %d}\n" % number * 20)
+        for number in range(90)
     ]
     sources.append(Source("/opt/venv/bad.py", b"def\n"))
-    together = compiler_of(container, target).compile(sources)
+    together = compiler.compile(sources)
     assert together[-1] is None
     assert None not in together[:-1]
-    alone = compiler_of(container, target)
-    assert alone.compile(sources[::-1]) == together[::-1]
-    assert list(alone.compile(sources[7:8])) == [together[7]]
-    assert alone.compile([]) == []
+    with compiling(engine, base, target) as alone:
+        assert alone.compile(sources[::-1]) == together[::-1]
+        assert list(alone.compile(sources[7:8])) == [together[7]]
+        assert alone.compile([]) == []
 
 
-def test_without_an_engine_the_bytes_are_the_same(tmp_path: Path) -> None:
+def test_without_an_engine_the_bytes_are_the_same(engine: DockerEngine, tmp_path: Path) -> None:
     created = _docker("create", BASES[0], "true").strip()
     try:
         with subprocess.Popen(["docker", "export", created], stdout=subprocess.PIPE) as exported:
@@ -137,12 +163,13 @@ def test_without_an_engine_the_bytes_are_the_same(tmp_path: Path) -> None:
         _docker("rm", created)
     argv, environment = unpacked_interpreter(tmp_path, "/usr/bin/python3")
     source = [Source("/opt/venv/x.py", b"# coding: big5\nX = {1, 'a b'}\n")]
-    engine = DockerEngine(os.environ)
     with engine.container(BASES[0]) as container:
         target = Target(python=probe(container).python.version)
-        with ProcessCompiler(argv, target, workers=1, environment=environment) as compiler:
-            assert compiler.compile(source) == compiler_of(container, target).compile(source) != [None]
-    engine.close()
+    with (
+        process_compiler(argv, target, environment=environment) as here,
+        compiling(engine, BASES[0], target) as there,
+    ):
+        assert here.compile(source) == there.compile(source) != [None]
     with pytest.raises(WorldError, match="without an engine"):
         unpacked_interpreter(tmp_path / "etc", "/usr/bin/python3")
 
@@ -151,12 +178,13 @@ def _docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def test_another_version_is_refused(container: Container, target: Target) -> None:
+def test_another_version_is_refused(engine: DockerEngine, base: str, target: Target) -> None:
     other = Target(python=target.minor + ".99")
-    with pytest.raises(WrongInterpreter, match=f"{target.minor}.99"):
-        compiler_of(container, other).compile([Source("/x.py", b"")])
+    with pytest.raises(WrongInterpreter, match=f"{target.minor}.99"), compiling(engine, base, other):
+        pass
 
 
-def test_an_interpreter_that_is_not_there(container: Container, target: Target) -> None:
-    with pytest.raises(WorldError):
-        ContainerCompiler(lambda: container, "/no/python", target).compile([Source("/x.py", b"")])
+def test_an_interpreter_that_is_not_there(engine: DockerEngine, base: str, target: Target) -> None:
+    with pytest.raises(WorldError, match="/no/python") as caught, compiling(engine, base, target, python="/no/python"):
+        pass
+    assert caught.value.hint

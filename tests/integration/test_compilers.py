@@ -5,27 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import marshal
+import os
 import random
+import signal
 import struct
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envlock.adapters.compilers import ProcessCompiler, local_interpreter
-from envlock.adapters.compilers.wire import LENGTH, WrongInterpreter, packed, unpacked, worker_source
+from envlock.adapters.compilers import interpreter_version, process_compiler
+from envlock.adapters.compilers.wire import WrongInterpreter, packed, unpacked, worker_source
 from envlock.errors import WorldError
 from envlock.layers.compiler import Source
 from envlock.layers.target import Target
 from tests.support.layers import HERE
 
 TARGET = Target(python=HERE)
+LENGTH = struct.Struct(">Q")
 
 
 def real_sources(limit: int) -> list[Source]:
@@ -41,7 +45,7 @@ def digests(results: Sequence[bytes | None]) -> list[str]:
 
 def test_order_and_history_do_not_matter() -> None:
     sources = real_sources(1500)
-    with ProcessCompiler((sys.executable,), TARGET, workers=2) as compiler:
+    with process_compiler((sys.executable,), TARGET, cores=2) as compiler:
         batches = [sources[start : start + 50] for start in range(0, len(sources), 50)]
         with ThreadPoolExecutor(4) as pool:
             first = [one for batch in pool.map(compiler.compile, batches) for one in batch]
@@ -53,9 +57,10 @@ def test_order_and_history_do_not_matter() -> None:
     )
     shuffled = list(range(len(sources)))
     random.Random(1).shuffle(shuffled)
+    batch = packed([sources[at] for at in shuffled])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
-        input=packed([sources[at] for at in shuffled]) + packed([sources[at] for at in shuffled]),
+        input=2 * (LENGTH.pack(len(batch)) + batch),
         capture_output=True,
         check=True,
         env={"PYTHONHASHSEED": "5"},
@@ -94,7 +99,7 @@ def test_what_is_known_to_depend_on_history() -> None:
     sources = [Source(f"/x/{number}.py", text.encode()) for number, text in enumerate(texts)]
     results = []
     for order in (sources, sources[::-1], sources + sources[::-1]):
-        with ProcessCompiler((sys.executable,), TARGET, workers=1) as compiler:
+        with process_compiler((sys.executable,), TARGET, cores=1) as compiler:
             found = {}
             for source in order:
                 found.setdefault(source.path, set()).add(compiler.compile([source])[0])
@@ -104,7 +109,7 @@ def test_what_is_known_to_depend_on_history() -> None:
 
 def test_the_code_is_the_code() -> None:
     source = b"def f(x, *, y=(1, frozenset({2}))):\n    '''Doc.'''\n    return x in {'a', 'b'}, f.__qualname__, 'f'\n"
-    with ProcessCompiler((sys.executable,), TARGET, workers=1) as compiler:
+    with process_compiler((sys.executable,), TARGET, cores=1) as compiler:
         (content,) = compiler.compile([Source("/opt/x.py", source)])
     assert content is not None
     code = marshal.loads(content[16:])
@@ -115,32 +120,67 @@ def test_the_code_is_the_code() -> None:
     assert space["f"].__doc__ == "Doc."
 
 
+def test_a_large_batch_is_shared_among_processes() -> None:
+    sources = real_sources(200)
+    with (
+        process_compiler((sys.executable,), TARGET, cores=1) as alone,
+        process_compiler((sys.executable,), TARGET, cores=3) as three,
+    ):
+        assert digests(three.compile(sources)) == digests(alone.compile(sources))
+        for few in ([], sources[:1], sources[:2]):
+            assert len(three.compile(few)) == len(few)
+
+
 def test_another_version_is_refused() -> None:
     with (
-        ProcessCompiler((sys.executable,), Target(python="3.9.1"), workers=1) as compiler,
         pytest.raises(WrongInterpreter, match=r"3\.9\.1"),
+        process_compiler((sys.executable,), Target(python="3.9.1")),
     ):
-        compiler.probe()
+        pass
 
 
 def test_a_program_that_is_no_interpreter() -> None:
     for argv in (("/bin/false",), ("/no/such/program",)):
-        with ProcessCompiler(argv, TARGET, workers=1) as compiler, pytest.raises(WorldError):
-            compiler.compile([Source("/x.py", b"")])
+        with pytest.raises(WorldError), process_compiler(argv, TARGET):
+            pass
 
 
 def test_an_interpreter_that_ends_in_the_middle(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\necho '{json.dumps(_greeting())}'\nexit 1\n")
     fake.chmod(0o755)
-    with ProcessCompiler((str(fake),), TARGET, workers=1) as compiler, pytest.raises(WorldError, match="ended"):
-        compiler.compile([Source("/x.py", b"a" * 1_000_000)])
+    with process_compiler((str(fake),), TARGET) as compiler:
+        for _ in range(2):
+            with pytest.raises(WorldError, match="ended"):
+                compiler.compile([Source("/x.py", b"a" * 1_000_000)])
 
 
-def _greeting() -> dict[str, str]:
-    return {"version": HERE, "implementation": "cpython", "cache_tag": TARGET.cache_tag}
+def test_a_process_that_is_killed_is_told() -> None:
+    """The one that answers for several, and one of those."""
+    for children in (True, False):
+        with process_compiler((sys.executable,), TARGET, cores=2) as compiler:
+            assert compiler.compile([Source("/x.py", b"x = 1")]) != [None]
+            (parent,) = children_of(os.getpid(), having="PEP 552")
+            for process in children_of(parent) if children else [parent]:
+                os.kill(process, signal.SIGKILL)
+            with pytest.raises(WorldError, match="ended"):
+                compiler.compile([Source(f"/{number}.py", b"x = 1" * 10_000) for number in range(4)])
 
 
-def test_looking_for_an_interpreter() -> None:
-    assert local_interpreter(TARGET, candidates=[sys.executable]) == sys.executable
-    assert local_interpreter(Target(python="3.2.99"), candidates=[sys.executable, "/bin/false"]) is None
+def children_of(process: int, having: str = "") -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            its = int(path.read_text().rpartition(")")[2].split()[1]) == process
+            if its and having.encode() in (path.parent / "cmdline").read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def _greeting() -> dict[str, object]:
+    return {"version": HERE, "implementation": "cpython", "cache_tag": TARGET.cache_tag, "cores": 2}
+
+
+def test_the_version_of_an_interpreter() -> None:
+    assert interpreter_version(sys.executable) == HERE
+    assert interpreter_version("/bin/false") == interpreter_version("/no/such/program") == ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envlock.adapters.compilers import ProcessCompiler
+from envlock.adapters.compilers import process_compiler
 from envlock.layers.make import LayerMaker
 from envlock.layers.store import LayerStore
 from envlock.layers.target import Target
@@ -51,7 +51,7 @@ def compared(wheels: list[Wheel], paths: dict[str, Path], folder: Path) -> list[
     pip_install(venv, wheels, paths, folder / "pip")
     target = Target(python=HERE, venv=str(venv))
     store = LayerStore(folder / "store")
-    with ProcessCompiler((sys.executable,), target, workers=2) as compiler:
+    with process_compiler((sys.executable,), target) as compiler:
         layers = LayerMaker(store, compiler, target).make(wheels, fetch=lambda _: paths)
     return differences(store, layers, venv)
 

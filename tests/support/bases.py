@@ -22,7 +22,7 @@ from envlock.layers.skeleton import PROGRAM as SKELETON
 from envlock.layers.store import LayerStore
 from envlock.model.lock import Base, Descriptor
 from envlock.ports import Completed, Manifest
-from tests.support.fake_engine import FakeContainer, FakeEngine, completed
+from tests.support.fake_engine import FakeContainer, FakeEngine, FakePipe, completed
 from tests.support.locks import make_base
 from tests.support.progress import Remembering
 from tests.support.tars import PACKERS, Made, entry, tar
@@ -141,6 +141,13 @@ class MemoryEngine(FakeEngine):
         self.asked.append("end")
 
     @contextmanager
+    def piped(self, image: str, argv: Sequence[str], *, env: Mapping[str, str]) -> Iterator[FakePipe]:
+        self.asked.append(f"pipe {argv[0]}")
+        with super().piped(image, argv, env=env) as pipe:
+            yield pipe
+        self.asked.append("end pipe")
+
+    @contextmanager
     def saved(self, image: str) -> Iterator[IO[bytes]]:
         self._have(image)
         self.asked.append(f"save {image}")
@@ -151,11 +158,9 @@ class MemoryEngine(FakeEngine):
         if LISTING in argv:
             self.asked.append("list " + " ".join(argv[argv.index(LISTING) + 1 :]))
             return completed(json.dumps(as_json(self.files)))
-        if SKELETON in argv:
-            self.asked.append(f"skeleton {argv[-1]}")
-            return completed(self.skeleton.decode())
-        self.asked.append("compile")
-        return completed(stderr="this one compiles nothing", exit_code=1)
+        assert SKELETON in argv
+        self.asked.append(f"skeleton {argv[-1]}")
+        return completed(self.skeleton.decode())
 
 
 def engine_bases(engine: MemoryEngine, registry: MemoryRegistry, folder: Path) -> EngineBases:

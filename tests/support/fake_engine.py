@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from envlock.errors import BuildFailed, EnvlockError, InputError, UnknownImage
+from envlock.errors import BuildFailed, EngineError, EnvlockError, InputError, UnknownImage
 from envlock.formats.reference import parse_reference
 from envlock.model.lock import Descriptor
 from envlock.ports import Completed, EngineImage, EngineInfo, Handler, Progress
@@ -75,6 +77,23 @@ class FakeContainer:
 
     def handler_error(self) -> EnvlockError | None:
         return self.error
+
+
+@dataclass
+class FakePipe:
+    process: subprocess.Popen[bytes]
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def receive(self, size: int) -> bytes:
+        assert self.process.stdout is not None
+        return self.process.stdout.read(size)
+
+    def complaints(self) -> list[str]:
+        return []
 
 
 @dataclass
@@ -151,6 +170,18 @@ class FakeEngine:
         if not self.python:
             raise InputError(f"no Python runs in {image}", hint="choose a base that has one")
         yield FakeContainer(dict(self.content.get(found.id, {})), self.programs, handler, {**found.env, **(env or {})})
+
+    @contextmanager
+    def piped(self, image: str, argv: Sequence[str], *, env: Mapping[str, str]) -> Iterator[FakePipe]:
+        """Run this machine's own Python, whichever the image has."""
+        self._have(image)
+        if not self.python:
+            raise EngineError(f"{argv[0]}: executable file not found")
+        kinds: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen([sys.executable, *argv[1:]], env=dict(env), **kinds) as process:
+            yield FakePipe(process)
+            assert process.stdin is not None
+            process.stdin.close()
 
     def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:
         with tarfile.open(fileobj=io.BytesIO(context.read())) as archive:

@@ -20,7 +20,6 @@ from envlock.formats import oci
 from envlock.formats.base_files import BaseFiles, read_layers
 from envlock.layers.compiler import Compiler
 from envlock.layers.store import LayerStore
-from envlock.layers.target import Target
 from envlock.model.layers import ComposedImage
 from envlock.model.lock import Base, Descriptor
 from tests.support.composing import BaseInRegistry
@@ -50,7 +49,7 @@ class FakeBase:
         return {f"{venv}/bin": {"folder": True}, f"{venv}/bin/python": {"link": "/usr/bin/python3"}}
 
     @contextmanager
-    def compiler(self, target: Target) -> Iterator[Compiler]:
+    def compiler(self) -> Iterator[Compiler]:
         yield self.python_compiler
 
     def warm(self) -> None:

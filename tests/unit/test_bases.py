@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from envlock.adapters.bases import unrooted
-from envlock.adapters.bases.lazy import LazyCompiler, LazyContainer, _Early
+from envlock.adapters.bases import interpreters, unrooted
+from envlock.adapters.bases.interpreters import LocalInterpreters
+from envlock.adapters.bases.lazy import Lazy, _Early
 from envlock.errors import BuildFailed, EngineError, HashMismatch, RegistryError, UnknownImage, WorldError
 from envlock.formats.base_files import BaseFiles, Found
 from envlock.layers.compiler import Source
@@ -32,9 +34,11 @@ from tests.support.bases import (
     unpacked_bases,
 )
 from tests.support.fake_engine import FakeContainer
+from tests.support.layers import HERE
 from tests.support.tars import entry, folder, link
 
 PASSWD = b"root:x:0:0:Sup\xe9rieur:/root:/bin/sh\n"
+SOURCES = [Source("/opt/venv/x.py", b"x = 1\n"), Source("/opt/venv/bad.py", b"def\n")]
 LAYERS = [
     layer(
         folder("./", mode=0o700),
@@ -254,21 +258,62 @@ def test_files_are_listed_before_anything_is_changed(made: MadeBase, registry: M
     assert engine.asked == ["start", "list var/data", "skeleton /opt/venv", "end"]
 
 
-def test_files_are_listed_before_anything_is_compiled(made: MadeBase, registry: MemoryRegistry, tmp_path: Path) -> None:
+def test_what_compiles_has_a_container_of_its_own(
+    made: MadeBase, registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no interpreter of this machine
+    base = made.base(python=replace(made.base().python, version=HERE))
     engine = engine_with(made)
+    with engine_bases(engine, registry, tmp_path).opened(base, platform=PLATFORM) as opened:
+        opened.warm()
+        for _ in range(2):
+            with opened.compiler() as compiler:
+                assert [content and content[:4] for content in compiler.compile(SOURCES)] == [MAGIC_NUMBER, None]
+    assert sorted(engine.asked) == ["end pipe", "end pipe", *2 * [f"pipe {base.python.executable}"]]
+
+
+def test_another_version_is_refused(made: MadeBase, registry: MemoryRegistry, tmp_path: Path) -> None:
+    base = made.base(python=replace(made.base().python, version="3.2.99"))
     with (
-        engine_bases(engine, registry, tmp_path).opened(made.base(), platform=PLATFORM) as opened,
-        opened.compiler(Target(python="3.2.99")) as compiler,
-        pytest.raises(WorldError, match="exit code 1"),
+        engine_bases(engine_with(made), registry, tmp_path).opened(base, platform=PLATFORM) as opened,
+        opened.compiler() as compiler,
     ):
-        compiler.compile([Source("/x.py", b"")])
-    assert engine.asked == ["start", "list var/data", "compile", "end"]
+        opened.warm()
+        with pytest.raises(WorldError, match=r"needs exactly that version, not Python 3\.") as caught:
+            compiler.compile(SOURCES)
+    assert "3.2.99" in caught.value.message
+
+
+def test_an_interpreter_of_this_machine_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(interpreters, "interpreter_version", lambda path: asked.append(path) or "3.2.98")
+    for name in ("binary", "script"):
+        (tmp_path / name).mkdir()
+    binary, script = tmp_path / "binary/python3", tmp_path / "script/python3"
+    binary.write_bytes(b"\x7fELF")
+    script.write_bytes(b"#!/bin/sh\n")
+    for path, times in ((binary, 1), (script, 0)):  # a script may start another one each time
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", str(path.parent))
+        for _ in range(2):
+            assert LocalInterpreters(tmp_path / "known").find(Target(python="3.2.99")) is None
+        assert asked == [str(path)] * times
+        asked.clear()
+    monkeypatch.setenv("PATH", str(binary.parent))
+    for _ in range(2):  # what would do is looked at each time
+        assert LocalInterpreters(tmp_path / "known").find(Target(python="3.2.98")) == str(binary)
+    assert asked == [str(binary)] * 2
+    asked.clear()
+    (tmp_path / "known").write_text("[]")
+    binary.write_bytes(b"\x7fELF, another one")
+    assert LocalInterpreters(tmp_path / "known").find(Target(python="3.2.99")) is None
+    assert asked == [str(binary)]
 
 
 def test_nothing_starts_that_is_not_needed(made: MadeBase, registry: MemoryRegistry, tmp_path: Path) -> None:
     engine = engine_with(made)
     bases = engine_bases(engine, registry, tmp_path)
-    with bases.opened(made.base(), platform=PLATFORM) as opened, opened.compiler(Target(python="3.11.2")):
+    with bases.opened(made.base(), platform=PLATFORM) as opened, opened.compiler():
         opened.config()
     assert engine.asked == []
 
@@ -315,7 +360,7 @@ class Starts:
 
 def test_a_container_that_started_early_is_the_one_that_is_used() -> None:
     early, late = Starts(), Starts()
-    container = LazyContainer(late, start_early=early)
+    container = Lazy(late, start_early=early)
     container.warm()
     early.go.set()
     assert container.get() is container.get()
@@ -329,7 +374,7 @@ def test_a_container_that_started_early_is_the_one_that_is_used() -> None:
 
 def test_a_container_that_started_for_nothing_ends() -> None:
     early = Starts()
-    container = LazyContainer(Starts(), start_early=early)
+    container = Lazy(Starts(), start_early=early)
     container.warm()
     threading.Timer(0.01, early.go.set).start()
     container.close()  # while it starts
@@ -340,14 +385,14 @@ def test_what_fails_early_is_tried_again_and_then_told() -> None:
     early, late = Starts(error=EngineError("too early")), Starts(error=EngineError("still"))
     for one in (early, late):
         one.go.set()
-    container = LazyContainer(late, start_early=early)
+    container = Lazy(late, start_early=early)
     container.warm()
     with pytest.raises(EngineError, match="still"):
         container.get()
     late.error = None
     assert container.get() is not None
     container.close()
-    container = LazyContainer(late, start_early=early)
+    container = Lazy(late, start_early=early)
     container.warm()
     container.close()  # nobody needed it: no error
 
@@ -393,24 +438,17 @@ def test_a_process_that_is_interrupted_takes_its_container_away_before_it_ends()
     assert done.stdout.split() == ["interrupted", "end"]
 
 
-def test_a_compiler_is_chosen_when_it_is_needed() -> None:
-    chosen: list[str] = []
-
-    class Echo:
-        def compile(self, sources: Any) -> Any:
-            return sources
-
-    def choose(stack: Any) -> Any:
-        chosen.append("chosen")
-        stack.callback(lambda: chosen.append("closed"))
-        return Echo()
-
-    with LazyCompiler(choose):
-        pass
-    assert chosen == []
-    with LazyCompiler(choose) as compiler, ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(compiler.compile, [[], [], []])) == [[], [], []]
-    assert chosen == ["chosen", "closed"]
+def test_what_is_released_ends_beside_and_may_start_again() -> None:
+    starts = Starts()
+    starts.go.set()
+    lazy = Lazy(starts)
+    lazy.release()
+    lazy.get()
+    lazy.release()
+    lazy.get()
+    lazy.release()
+    lazy.close()
+    assert sorted(starts.seen) == ["end", "end", "start", "start"]
 
 
 # --- the empty environment --------------------------------------------------------------------------------------------
@@ -484,7 +522,7 @@ def test_a_python_that_cannot_run_here(
     bases = unpacked_bases(registry, tmp_path)
     with bases.opened(base, platform=platform) as opened:
         questions = [lambda: opened.skeleton("/opt/venv")]
-        with opened.compiler(Target(python="3.2.99")) as compiler:
+        with opened.compiler() as compiler:
             questions.append(lambda: compiler.compile([]))
             for question in questions:
                 with pytest.raises(WorldError, match=words) as caught:

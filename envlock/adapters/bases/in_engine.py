@@ -1,9 +1,12 @@
-"""Bases in an engine: one container of the base, started when it is first needed, answers everything."""
+"""Bases in an engine: a container of the base answers what is asked about it, and another one compiles.
+
+Each starts when it is first needed; the one that compiles also ahead of that, as most builds need it.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +15,17 @@ from typing import IO, Protocol
 from envlock.adapters.bases.archives import config_in, keep_layers, kept_layers
 from envlock.adapters.bases.configs import Blobs, config_in_registry
 from envlock.adapters.bases.empty import container_skeleton, refuse_occupied
-from envlock.adapters.bases.interpreters import LocalInterpreters, on_all_cores
-from envlock.adapters.bases.lazy import LazyCompiler, LazyContainer
+from envlock.adapters.bases.interpreters import INTERPRETERS, LocalInterpreters
+from envlock.adapters.bases.lazy import Lazy, LazyCompiler
 from envlock.adapters.bases.listing import listed
 from envlock.adapters.bases.remembered import Remembered
-from envlock.adapters.compilers import ContainerCompiler
+from envlock.adapters.compilers import ENVIRONMENT, PipedCompiler, process_compiler, worker_argv
 from envlock.errors import UnknownImage, WorldError
 from envlock.formats.base_files import BaseFiles
 from envlock.layers.compiler import Compiler
 from envlock.layers.skeleton import Skeleton
 from envlock.layers.store import LayerStore
-from envlock.layers.target import Target, target_of
+from envlock.layers.target import target_of
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Base, Descriptor
 from envlock.ports import Container, Engine, Progress, Registry
@@ -75,10 +78,12 @@ class EngineBase:
         self._base = base
         self._platform = platform
         self._remembered = Remembered(bases.cache)
-        self._container = LazyContainer(lambda: self._started(self._have()), start_early=self._start_early)
+        self._container = Lazy(self._started)
+        self._compilers = Lazy(lambda: self._compiling(self._have), start_early=self._compiling_early)
         self._listing = threading.Lock()
         self._files: BaseFiles | None = None
-        self._interpreters = LocalInterpreters()
+        self._interpreters = LocalInterpreters(bases.cache / INTERPRETERS)
+        self._target = target_of(base.python)
 
     @property
     def base(self) -> Base:
@@ -86,8 +91,10 @@ class EngineBase:
         return self._base
 
     def close(self) -> None:
-        """End the container, if any."""
-        self._container.close()
+        """End what was started."""
+        with ExitStack() as stack:
+            stack.callback(self._container.close)
+            stack.callback(self._compilers.close)
 
     def config(self) -> bytes:
         """Return the image configuration: from the registry, or else as the engine packs it."""
@@ -105,13 +112,17 @@ class EngineBase:
         refuse_occupied(self._base, self.files(), venv)
         return container_skeleton(self._untouched(), self._base, venv)
 
-    def compiler(self, target: Target) -> AbstractContextManager[Compiler]:
-        """Give an interpreter of this machine that is exactly the target's version, or the base's own."""
-        return LazyCompiler(lambda stack: self._compiler(target, stack))
+    @contextmanager
+    def compiler(self) -> Iterator[Compiler]:
+        """Give an interpreter of this machine that is exactly the base's version, or the base's own."""
+        try:
+            yield LazyCompiler(self._compilers.get)
+        finally:
+            self._compilers.release()
 
     def warm(self) -> None:
-        """Start the container, where the engine has the base and the container would be asked anything."""
-        self._container.warm()
+        """Start what compiles, where the engine has the base."""
+        self._compilers.warm()
 
     def layer(self, blob: Descriptor) -> IO[bytes]:
         """Return one of its layers as the registry has it."""
@@ -154,14 +165,27 @@ class EngineBase:
         names = (self._base.pinned, self._base.image_id)
         return next((name for name in names if self._bases.engine.find(name) is not None), None)
 
-    def _started(self, name: str) -> AbstractContextManager[Container]:
-        return self._bases.engine.container(name, python=self._base.python.executable, env=_ENVIRONMENT)
+    def _started(self) -> AbstractContextManager[Container]:
+        return self._bases.engine.container(self._have(), python=self._base.python.executable, env=_ENVIRONMENT)
 
-    def _start_early(self) -> AbstractContextManager[Container] | None:
-        if self._remembered.knows_files(self._base) and self._interpreters.find(target_of(self._base.python)):
-            return None
-        name = self._in_engine()
-        return self._started(name) if name is not None else None
+    def _compiling_early(self) -> AbstractContextManager[Compiler] | None:
+        local = self._interpreters.find(self._target)
+        name = self._in_engine() if local is None else ""
+        return None if name is None else self._compiling(lambda: name)
+
+    @contextmanager
+    def _compiling(self, name: Callable[[], str]) -> Iterator[Compiler]:
+        local = self._interpreters.find(self._target)
+        if local is not None:
+            with process_compiler([local], self._target) as compiler:
+                yield compiler
+            return
+        argv = worker_argv([self._base.python.executable])
+        with (
+            self._bases.engine.piped(name(), argv, env={**_ENVIRONMENT, **ENVIRONMENT}) as pipe,
+            PipedCompiler(pipe, self._target) as compiler,
+        ):
+            yield compiler
 
     def _list(self) -> BaseFiles:
         return listed(self._container.get(), python=self._base.python.executable, config=self.config())
@@ -170,9 +194,3 @@ class EngineBase:
         """Return the container, for something that changes files in it: they have to be listed before."""
         self.files()
         return self._container.get()
-
-    def _compiler(self, target: Target, stack: ExitStack) -> Compiler:
-        local = self._interpreters.find(target)
-        if local is not None:
-            return stack.enter_context(on_all_cores([local], target))
-        return ContainerCompiler(self._untouched, self._base.python.executable, target)

@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from envlock.adapters.compilers import ProcessCompiler, local_interpreter
+from envlock.adapters.compilers import interpreter_version
+from envlock.layers.claims import write_at_once
+from envlock.layers.store import storage
 from envlock.layers.target import Target
+
+INTERPRETERS = "interpreters.json"  # in the folder of what was found out about bases
 
 
 class LocalInterpreters:
-    """Looks for each version once: asking every Python on the PATH takes a moment."""
+    """Those on the PATH. Asking one takes a moment, so what it said is remembered in a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._lock = threading.Lock()
         self._found: dict[str, str | None] = {}
 
     def find(self, target: Target) -> str | None:
-        """Return an interpreter of exactly the target's version, or None."""
+        """Return an interpreter of exactly the target's version, or None. Raises ``StorageError``."""
         with self._lock:
             if target.python not in self._found:
-                self._found[target.python] = local_interpreter(target)
+                self._found[target.python] = self._look(target)
             return self._found[target.python]
 
+    def _look(self, target: Target) -> str | None:
+        known = self._read()
+        for name in (f"python{target.minor}", "python3"):
+            path = shutil.which(name)
+            place = _identity(Path(path)) if path else None
+            # What would do is asked again: the library that it comes from may be another one by now.
+            if path is None or place is None or known.get(place, target.python) != target.python:
+                continue
+            version = interpreter_version(path)
+            if version == target.python:
+                return path
+            known[place] = version
+            self._write(known)
+        return None
 
-def on_all_cores(
-    argv: Sequence[str], target: Target, *, environment: Mapping[str, str] | None = None
-) -> ProcessCompiler:
-    """Return a compiler with a process for each core that this process may use."""
-    return ProcessCompiler(argv, target, workers=len(os.sched_getaffinity(0)), environment=environment)
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, known: dict[str, str]) -> None:
+        with storage(self._file):
+            write_at_once(self._file, json.dumps(known, indent=1, sort_keys=True).encode())
+
+
+def _identity(path: Path) -> str | None:
+    """Return what another program in its place would change.
+
+    None for a script: it may start any interpreter, another one each time, and takes longer than all the rest (pyenv).
+    """
+    try:
+        path = path.resolve(strict=True)
+        status = path.stat()
+        with path.open("rb") as file:
+            if file.read(2) == b"#!":
+                return None
+    except (OSError, RuntimeError):
+        return None
+    return f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino}"

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -15,15 +15,15 @@ from typing import IO
 
 from envlock.adapters.bases.configs import Blobs, config_in_registry
 from envlock.adapters.bases.empty import refuse_occupied
-from envlock.adapters.bases.interpreters import LocalInterpreters, on_all_cores
-from envlock.adapters.bases.lazy import LazyCompiler
+from envlock.adapters.bases.interpreters import INTERPRETERS, LocalInterpreters
+from envlock.adapters.bases.lazy import Lazy, LazyCompiler
 from envlock.adapters.bases.listing import base_part
 from envlock.adapters.bases.overlay import Overlay
 from envlock.adapters.bases.packed import BROKEN, broken, plain
 from envlock.adapters.bases.python_files import FORMAT, python_files, python_path
 from envlock.adapters.bases.remembered import Remembered
 from envlock.adapters.bases.unrooted import unrooted_skeleton
-from envlock.adapters.compilers import unpacked_interpreter
+from envlock.adapters.compilers import process_compiler, unpacked_interpreter
 from envlock.errors import UnknownImage, WorldError
 from envlock.formats import oci
 from envlock.formats.base_files import BaseFiles, read_layers
@@ -31,7 +31,7 @@ from envlock.layers.claims import claimed, scratch
 from envlock.layers.compiler import Compiler
 from envlock.layers.skeleton import Skeleton
 from envlock.layers.store import storage
-from envlock.layers.target import Target
+from envlock.layers.target import target_of
 from envlock.model.layers import StoredLayer
 from envlock.model.lock import Base, Descriptor
 from envlock.ports import Artifacts, Progress, Registry, Wanted
@@ -76,7 +76,7 @@ class UnpackedBase:
         self._base = base
         self._platform = platform
         self._remembered = Remembered(bases.cache)
-        self._interpreters = LocalInterpreters()
+        self._interpreters = LocalInterpreters(bases.cache / INTERPRETERS)
         self._lock = threading.RLock()
         self._files: BaseFiles | None = None
         self._root: Path | None = None
@@ -106,9 +106,11 @@ class UnpackedBase:
         refuse_occupied(self._base, self.files(), venv)
         return unrooted_skeleton(self._unpacked(), self._base, venv, paths=python_path(self._base))
 
-    def compiler(self, target: Target) -> AbstractContextManager[Compiler]:
-        """Give an interpreter of this machine that is exactly the target's version, or the base's own."""
-        return LazyCompiler(lambda stack: self._compiler(target, stack))
+    @contextmanager
+    def compiler(self) -> Iterator[Compiler]:
+        """Give an interpreter of this machine that is exactly the base's version, or the base's own."""
+        with closing(Lazy(self._compiling)) as lazy:
+            yield LazyCompiler(lazy.get)
 
     def warm(self) -> None:
         """Do nothing: there is nothing to start."""
@@ -173,12 +175,13 @@ class UnpackedBase:
         with self._layers() as layers, self._bases.progress.task(f"Reading the layers of {self._base.reference}"):
             return base_part(read_layers(layers))
 
-    def _compiler(self, target: Target, stack: ExitStack) -> Compiler:
+    def _compiling(self) -> AbstractContextManager[Compiler]:
+        target = target_of(self._base.python)
         local = self._interpreters.find(target)
         if local is not None:
-            return stack.enter_context(on_all_cores([local], target))
+            return process_compiler([local], target)
         argv, environment = unpacked_interpreter(self._unpacked(), self._base.python.executable)
-        return stack.enter_context(on_all_cores(argv, target, environment=environment))
+        return process_compiler(argv, target, environment=environment)
 
     # --- the base's own Python ----------------------------------------------------------------------------------------
 

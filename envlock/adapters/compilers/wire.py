@@ -6,12 +6,13 @@ import json
 import struct
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 from envlock.errors import WorldError
 from envlock.layers.compiler import Source
 from envlock.layers.target import Target
 
-LENGTH = struct.Struct(">Q")
+NUMBERED = struct.Struct(">IQ")  # a batch's number, and its length
 _FILE = struct.Struct(">II")
 _RESULT = struct.Struct(">BI")
 
@@ -40,13 +41,12 @@ def worker_source() -> str:
 
 
 def packed(sources: Sequence[Source]) -> bytes:
-    """Return a batch, with its length."""
+    """Return a batch, without its length."""
     parts = []
     for path, content in sources:
         name = path.encode()
         parts += [_FILE.pack(len(name), len(content)), name, content]
-    body = b"".join(parts)
-    return LENGTH.pack(len(body)) + body
+    return b"".join(parts)
 
 
 def unpacked(answer: bytes | memoryview, count: int) -> list[bytes | None]:
@@ -65,13 +65,24 @@ def unpacked(answer: bytes | memoryview, count: int) -> list[bytes | None]:
     return results
 
 
-def check_greeting(line: bytes, target: Target) -> None:
-    """Raise ``WrongInterpreter`` where the interpreter is not exactly the target's version."""
+def greeted(line: bytes) -> dict[str, Any]:
+    """Return what an interpreter says it is; raises ``WrongInterpreter`` where it is no CPython."""
     try:
         who = json.loads(line)
     except ValueError:
-        who = {}
-    wanted = {"version": target.python, "implementation": "cpython", "cache_tag": target.cache_tag}
-    if {name: who.get(name) for name in wanted} != wanted:
-        found = f"{who.get('implementation', 'nothing')} {who.get('version', '')}".strip()
+        who = None
+    if not isinstance(who, dict) or who.get("implementation") != "cpython":
+        raise WrongInterpreter("what compiles has to be CPython")
+    return who
+
+
+def check_greeting(line: bytes, target: Target) -> int:
+    """Return how many processes answer.
+
+    Raises ``WrongInterpreter`` where the interpreter is not exactly the target's version.
+    """
+    who = greeted(line) if line else {}
+    if (who.get("version"), who.get("cache_tag")) != (target.python, target.cache_tag):
+        found = f"Python {who['version']}" if who else "nothing"
         raise WrongInterpreter(f"compiling for Python {target.python} needs exactly that version, not {found}")
+    return int(who["cores"])

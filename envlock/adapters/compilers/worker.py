@@ -1,13 +1,13 @@
-"""Compiles Python files, read from stdin or a file, for the interpreter that runs this. Stands alone; Python 3.8 on.
+"""Compiles Python files, read from stdin, for the interpreter that runs this. Stands alone; Python 3.8 on.
 
 ::
 
     worker.py            says who it is (one JSON line), then answers batches from stdin until that ends
-    worker.py FILE       says who it is, answers the one batch in FILE, on all cores, and ends
+    worker.py N          the same with N processes (0: one a core) and numbered batches
 
 A batch: its length (8 bytes, big-endian), then for each file its path's and its content's length (4 bytes each), path,
 content. The answer: its length, then for each file one byte (0: does not compile), a length (4 bytes) and the content
-of the compiled file: PEP 552, unchecked hash.
+of the compiled file: PEP 552, unchecked hash. Where batches are numbered, a number (4 bytes) comes before each length.
 
 What ``compile`` and ``marshal`` make of a file depends on what the process did before: marshal marks an object as
 shared where anything else in the process holds it (the same name in another module, say), and whether equal strings
@@ -21,14 +21,16 @@ import importlib.util
 import json
 import marshal
 import os
+import queue
 import struct
 import sys
+import threading
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 _LENGTH = struct.Struct(">Q")
+_NUMBERED = struct.Struct(">IQ")
 _FILE = struct.Struct(">II")
 _RESULT = struct.Struct(">BI")
 _HEAD = importlib.util.MAGIC_NUMBER + b"\1\0\0\0"  # PEP 552: hash-based, unchecked
@@ -151,64 +153,82 @@ def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
         stdout.flush()
 
 
-def answer_on_all_cores(batch: bytes, stdout: BinaryIO) -> None:
-    """Answer one batch with a process a core, each taking a run of its files."""
-    files = list(parsed(batch))
-    cores = len(os.sched_getaffinity(0))
-    share = sum(len(source) for _, source in files) // cores + 1
-    runs: list[list[bytes]] = [[]]
-    size = 0
-    for path, source in files:
-        if size >= share:
-            runs.append([])
-            size = 0
-        encoded = path.encode()
-        runs[-1].append(_FILE.pack(len(encoded), len(source)) + encoded + source)
-        size += len(source)
-    pipes = [_forked(b"".join(run)) for run in runs]
-    results = []
-    for pipe, child in pipes:
-        with os.fdopen(pipe, "rb") as file:
-            results.append(file.read())
-        if os.waitpid(child, 0)[1]:
-            raise SystemExit("a process that compiles failed")
-    result = b"".join(results)
-    stdout.write(_LENGTH.pack(len(result)) + result)
-    stdout.flush()
+def serve_with(processes: int, stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """Answer numbered batches with several processes, in the order in which they are ready.
+
+    Ends at once when there are no more, whatever is under way: nobody waits for it.
+    """
+    children = [_forked() for _ in range(processes)]  # before there are threads
+    batches: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+    writing = threading.Lock()
+
+    def feed(to_child: BinaryIO, from_child: BinaryIO) -> None:
+        while True:
+            number, batch = batches.get()
+            result = _asked(batch, to_child, from_child)
+            if result is None:
+                os.write(2, b"a process that compiles failed\n")
+                os._exit(1)
+            with writing:
+                stdout.write(_NUMBERED.pack(number, len(result)) + result)
+                stdout.flush()
+
+    for pipes in children:
+        threading.Thread(target=feed, args=pipes, daemon=True).start()
+    while True:
+        head = stdin.read(_NUMBERED.size)
+        if len(head) < _NUMBERED.size:
+            os._exit(0)  # as a container's first process: with everything in it
+        number, length = _NUMBERED.unpack(head)
+        batches.put((number, stdin.read(length)))
 
 
-def _forked(batch: bytes) -> tuple[int, int]:
-    """Answer a batch in another process; return the pipe to read the answer from, and the process."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        return reading, child
+def _asked(batch: bytes, to_child: BinaryIO, from_child: BinaryIO) -> bytes | None:
+    """Return what a process makes of a batch; None where it ended."""
     try:
-        os.close(reading)
-        with os.fdopen(writing, "wb") as file:
-            file.write(answer(batch))
-    except BaseException:  # noqa: BLE001 - the parent must hear of it, and its own code must not run here
+        to_child.write(_LENGTH.pack(len(batch)) + batch)
+        to_child.flush()
+    except OSError:
+        return None
+    head = from_child.read(_LENGTH.size)
+    length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else -1
+    result = from_child.read(length) if length >= 0 else b""
+    return result if len(result) == length else None
+
+
+def _forked() -> tuple[BinaryIO, BinaryIO]:
+    """Start a process that serves; return the pipes to it and from it."""
+    its_stdin, to_child = os.pipe()
+    from_child, its_stdout = os.pipe()
+    if os.fork():
+        os.close(its_stdin)
+        os.close(its_stdout)
+        return os.fdopen(to_child, "wb"), os.fdopen(from_child, "rb")
+    try:
+        os.close(to_child)
+        os.close(from_child)
+        serve(os.fdopen(its_stdin, "rb"), os.fdopen(its_stdout, "wb"))
+    finally:  # the parent's code must not run here
         os._exit(1)
-    os._exit(0)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve, or answer one file."""
+    """Say who it is, and serve."""
     stdout = sys.stdout.buffer
     sys.stdout = sys.stderr
+    processes = (int(arguments[0]) if arguments else 1) or len(os.sched_getaffinity(0))
     who = {
         "version": sys.version.split()[0],  # with the "rc1" of a version that is not out yet, as platform has it
         "implementation": sys.implementation.name,
         "cache_tag": sys.implementation.cache_tag,
+        "cores": processes,
     }
     stdout.write(json.dumps(who).encode() + b"\n")
     stdout.flush()
-    if not arguments:
+    if arguments:
+        serve_with(processes, sys.stdin.buffer, stdout)
+    else:
         serve(sys.stdin.buffer, stdout)
-        return
-    content = Path(arguments[0]).read_bytes()
-    answer_on_all_cores(content[_LENGTH.size :], stdout)
 
 
 if __name__ == "__main__":

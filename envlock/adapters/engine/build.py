@@ -19,7 +19,7 @@ from typing import IO, Any
 import docker.errors
 
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.container import discard
+from envlock.adapters.engine.ending import discard
 from envlock.adapters.engine.failures import disk_full, explanation, is_disk_full
 from envlock.errors import BuildFailed, EngineError, EnvlockError
 from envlock.formats.urls import scrub

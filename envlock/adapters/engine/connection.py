@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any
 
 import docker
@@ -61,6 +62,14 @@ class Connection:
                     self._client = self._connect()
                 weakref.finalize(self, self._client.close)
             return self._client
+
+    @cached_property
+    def keeps_blobs(self) -> bool:
+        """Return whether it keeps each layer by itself (the containerd image store), and not by the stack below it."""
+        api = self.api
+        with self.reported("asking what it is"):
+            about = api.info()
+        return any("containerd.snapshotter" in str(row) for row in about.get("DriverStatus") or ())
 
     def reported(self, doing: str, *, also: Translate | None = None) -> AbstractContextManager[None]:
         """Return the context in which faults become ours; ``doing`` says what we were about, for the message."""

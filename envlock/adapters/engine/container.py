@@ -6,7 +6,6 @@ import posixpath
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import docker.errors
 
@@ -136,17 +135,3 @@ class GatewayContainer:
         if self._gateway.ended or (status in (404, 409) and "container" in explanation(error).lower()):
             return self._lost()
         return None
-
-
-def discard(api: Any, name: str) -> None:
-    """Remove a container, whatever state it is in; returns when it is gone."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            api.remove_container(name, force=True, v=True)
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as error:
-            if error.response is None or error.response.status_code != 409:  # noqa: PLR2004 - "already in progress"
-                raise
-            time.sleep(0.02)

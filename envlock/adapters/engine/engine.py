@@ -15,7 +15,7 @@ from envlock.adapters.engine import images
 from envlock.adapters.engine.connection import Connection
 from envlock.formats.oci_archive import Loadable
 from envlock.model.lock import Descriptor
-from envlock.ports import Container, EngineImage, EngineInfo, Handler, Loaded, Progress, Supplies
+from envlock.ports import Container, EngineImage, EngineInfo, Handler, Loaded, Pipe, Progress, Supplies
 
 if TYPE_CHECKING:
     from envlock.adapters.engine.build import Builds
@@ -78,6 +78,12 @@ class DockerEngine:
         from envlock.adapters.engine import start
 
         return start.container(self._connection, image, handler=handler, python=python, env=env or {})
+
+    def piped(self, image: str, argv: Sequence[str], *, env: Mapping[str, str]) -> AbstractContextManager[Pipe]:
+        """Run a program as the first process of a container that lives as long as the context."""
+        from envlock.adapters.engine import piped
+
+        return piped.piped(self._connection, image, argv, env=env)
 
     def installed(
         self,

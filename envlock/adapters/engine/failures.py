@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from envlock.adapters.engine.endpoint import Endpoint
-from envlock.errors import EngineError, EnvlockError
+from envlock.errors import EngineError, EnvlockError, InputError
 from envlock.formats.urls import scrub
 
 _NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -120,3 +120,14 @@ def _innermost(error: BaseException) -> BaseException:
             break  # beyond is what somebody else was handling when this began
         error = inner
     return error
+
+
+def no_image(image: str) -> Translate:
+    """Return what knows the engine's words for an image that it does not have."""
+
+    def translate(error: docker.errors.APIError) -> InputError | None:
+        if isinstance(error, docker.errors.ImageNotFound) or "no such image" in explanation(error).lower():
+            return InputError(f"the engine has no image {image}", hint="build it (`envlock build`) or pull it first")
+        return None
+
+    return translate

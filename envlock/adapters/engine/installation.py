@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.container import discard
-from envlock.adapters.engine.failures import disk_full, is_disk_full
+from envlock.adapters.engine.ending import discard
+from envlock.adapters.engine.failures import disk_full, is_disk_full, no_image
 from envlock.adapters.engine.files import stream_of, tar_of
 from envlock.adapters.engine.lines import Lines
-from envlock.adapters.engine.start import no_image
 from envlock.adapters.engine.streams import STDERR, Duplex, hijack
 from envlock.errors import BuildFailed, EngineError, EnvlockError
 from envlock.formats.urls import scrub

@@ -12,7 +12,7 @@ import docker.errors
 from docker.types import DeviceRequest
 
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.container import discard
+from envlock.adapters.engine.ending import discard
 from envlock.adapters.engine.failures import explanation
 from envlock.adapters.engine.streams import STDERR, Duplex, hijack
 from envlock.errors import EngineError, EnvlockError, InputError, UnknownImage

@@ -41,7 +41,6 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
         found = _inspected(connection, name)
         if found is not None:
             return Loaded(id=str(found["Id"]), sent=0, layers=0)
-    per_blob = _keeps_blobs(connection)
     known = _known(connection, image, near=supplies.near)
     base_there = _covers(known, image.image.base_diff_ids)
     if not base_there and supplies.pull_base is not None:
@@ -49,7 +48,9 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
         base_there = True
     first = supplies if not base_there else Supplies(open_layer=supplies.open_layer)
     try:
-        return _send(connection, image, first, without=_present(known, image, per_blob), progress=progress)
+        return _send(
+            connection, image, first, without=_present(known, image, connection.keeps_blobs), progress=progress
+        )
     except _Lacking as error:
         # Something went away in the meantime.
         if supplies.pull_base is not None:
@@ -67,14 +68,8 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
 
 def lacks(connection: Connection, image: Loadable) -> int:
     """Return how many bytes of layers loading this image would send."""
-    present = _present(_known(connection, image), image, _keeps_blobs(connection))
+    present = _present(_known(connection, image), image, connection.keeps_blobs)
     return sum(layer.size for layer in image.image.layers if layer.diff_id not in present)
-
-
-def _keeps_blobs(connection: Connection) -> bool:
-    with connection.reported("asking what it is"):
-        about = connection.api.info()
-    return any("containerd.snapshotter" in str(row) for row in about.get("DriverStatus") or ())
 
 
 def _known(connection: Connection, image: Loadable, *, near: Sequence[str] = ()) -> list[tuple[str, ...]]:

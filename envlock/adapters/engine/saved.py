@@ -11,8 +11,8 @@ import requests
 from docker.errors import create_api_error_from_http_exception
 
 from envlock.adapters.engine.connection import Connection
+from envlock.adapters.engine.failures import no_image
 from envlock.adapters.engine.files import stream_of
-from envlock.adapters.engine.start import no_image
 
 _BLOCK = 1 << 20
 

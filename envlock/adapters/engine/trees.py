@@ -11,9 +11,9 @@ import requests
 from docker.errors import create_api_error_from_http_exception
 
 from envlock.adapters.engine.connection import Connection
-from envlock.adapters.engine.container import discard
+from envlock.adapters.engine.ending import discard
+from envlock.adapters.engine.failures import no_image
 from envlock.adapters.engine.files import stream_of
-from envlock.adapters.engine.start import no_image
 from envlock.errors import EngineError
 
 _BLOCK = 1 << 20
