@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks import pins, tables, traffic
+from benchmarks import growth, pins, tables, traffic
 from benchmarks.bench import Bench
 from benchmarks.environments import Environment
 from benchmarks.measure import CommandFailed, Done, Result, Way, compare, say
@@ -106,7 +106,7 @@ class _Job:
             environments.append(Environment(self._bench, name, packages))
             measured[name] = self._measured(environments[-1])
         environments.sort(key=lambda one: sum(wheel.size for wheel in one.lock.wheels))
-        return pins.growth(environments, measured, runs=self._bench.runs)
+        return growth.growth(environments, measured, runs=self._bench.runs)
 
     def _measured(self, environment: Environment) -> list[pins.Pin]:
         environment.build_own()

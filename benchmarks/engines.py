@@ -36,8 +36,9 @@ class Docker:
         return command(["docker", *argv], cwd=cwd or Path.cwd(), env={**self.env, **env}, timeout=timeout)
 
     def version(self) -> str:
-        """Return what it calls itself."""
-        return self.run("version", "--format", "{{.Server.Version}}").stdout.strip()
+        """Return what it calls itself, and how it keeps layers."""
+        version = self.run("version", "--format", "{{.Server.Version}}").stdout.strip()
+        return f"{version} ({self.run('info', '--format', '{{.Driver}}').stdout.strip()})"
 
     def inspect(self, name: str) -> dict[str, object]:
         """Return what it says of an image."""

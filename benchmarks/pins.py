@@ -16,7 +16,6 @@ from envlock.model.lock import Wheel
 _RIVAL_PINS = {"uv": 3, "pip": 1}  # where each takes minutes
 _RIVAL_PINS_SMALL = {"uv": 5, "pip": 3}
 _LARGE = 60  # packages; above, rivals take minutes
-_SAME = 5  # pins that environments of several sizes are compared by
 _STEPS = ("layers", "load", "tag")
 
 
@@ -134,40 +133,3 @@ def _change_with(rival: Rival, environment: Environment, wheel: Wheel, result: R
         say(f"one pin changed: {rival.name}, {wheel.name}: {error}")
         return
     say(f"one pin changed: {rival.name}, {wheel.name}: {result.seconds[-1]:.2f} s")
-
-
-def growth(environments: Sequence[Environment], pins: dict[str, list[Pin]], *, runs: int) -> str:
-    """Return the tables of environments of several sizes; ``pins`` has what was measured in each, by its name."""
-    names = set.intersection(*({wheel.name for wheel in one.lock.wheels} for one in environments))
-    common = [wheel for wheel in environments[0].by_size() if wheel.name in names]
-    same = [common[place].name for place in spread(len(common), _SAME)] if common else []
-    seconds: dict[str, list[str]] = {}
-    for one in environments:
-        wheels = {wheel.name: wheel for wheel in one.lock.wheels}
-        found = {pin.wheel.name: pin for pin in measure(one, [wheels[name] for name in same], runs=runs)}
-        seconds[one.name] = [f"{found[name].median:.2f}" if name in found else "failed" for name in same]
-    sizes = [_size(one, pins[one.name]) for one in environments if pins.get(one.name)]
-    title = "One pin changed, by the size of the environment"
-    return "\n".join(
-        [
-            section(
-                title, table(["list", "packages", "wheels MB", "unpacked MB", "median s", "p90 s", "worst s"], sizes)
-            ),
-            section(
-                "The same pins in each, seconds",
-                table(["list", *same], [[one.name, *seconds[one.name]] for one in environments]),
-            ),
-        ]
-    )
-
-
-def _size(environment: Environment, pins: Sequence[Pin]) -> list[str]:
-    medians = [pin.median for pin in pins]
-    figures = (statistics.median(medians), percentile(medians, 0.9), max(medians))
-    return [
-        environment.name,
-        str(len(environment.lock.wheels)),
-        megabytes(sum(wheel.size for wheel in environment.lock.wheels)),
-        megabytes(environment.unpacked()),
-        *(f"{figure:.2f}" for figure in figures),
-    ]

@@ -8,8 +8,6 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from envlock.adapters.git import GitFacts, git_facts
 from envlock.errors import InputError
 from envlock.formats.context import on_disk
@@ -18,11 +16,9 @@ from envlock.model.spec import ProjectFiles
 
 # Never part of a project: version control, our own files, what Python makes by itself, and what MLflow writes here
 # where nothing else is set: with each recorded run it would be another project.
-_ALWAYS_IGNORED = GitIgnoreSpec.from_lines(
-    [
-        *(".git", ".envlock/", "/envlock.lock", "__pycache__/", "*.pyc"),
-        *("/mlflow.db", "/mlflow.db-journal", "/mlflow.db-shm", "/mlflow.db-wal", "/mlruns/", "/mlartifacts/"),
-    ]
+_ALWAYS_IGNORED = (
+    *(".git", ".envlock/", "/envlock.lock", "__pycache__/", "*.pyc"),
+    *("/mlflow.db", "/mlflow.db-journal", "/mlflow.db-shm", "/mlflow.db-wal", "/mlruns/", "/mlartifacts/"),
 )
 _CHUNK = 1024 * 1024
 
@@ -55,12 +51,15 @@ def select(root: Path, selection: ProjectFiles) -> Iterator[str]:
     """
     if not selection.include:
         return
+    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - many images have no project in them, and importing it is slow
+
+    always = GitIgnoreSpec.from_lines(_ALWAYS_IGNORED)
     include = GitIgnoreSpec.from_lines(selection.include)
     ignore = GitIgnoreSpec.from_lines(selection.ignore)
     top = root.resolve()
 
     def ignored(path: str) -> bool:
-        return _ALWAYS_IGNORED.match_file(path) or ignore.match_file(path)
+        return always.match_file(path) or ignore.match_file(path)
 
     def walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
         for entry in _scan(folder):

@@ -151,8 +151,13 @@ class _Here:
 
     def __init__(self, fetch: Fetch, begin: Begin) -> None:
         self._fetch = fetch
-        self.begin = begin
+        self._begin: Begin | None = begin
         self._paths: dict[str, Path] = {}
+
+    def begin(self) -> None:
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            begin()
 
     def have(self, wheels: Sequence[Wheel]) -> None:
         lacking = [wheel for wheel in wheels if wheel.sha256 not in self._paths]

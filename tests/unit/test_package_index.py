@@ -112,8 +112,9 @@ def test_a_company_with_certificates_of_its_own(tmp_path):
         assert "PIP_CERT" in caught.value.hint
         assert package_indexes(server.url, http=http_client(ca_bundle=certificate)).files("demo")
         assert package_indexes(server.url, http=http_client(trusted_hosts=("127.0.0.1",))).files("demo")
-    with pytest.raises(InputError, match="cannot be used"):
-        http_client(ca_bundle=str(tmp_path / "none.pem"))
+        nowhere = http_client(ca_bundle=str(tmp_path / "none.pem"))
+        with pytest.raises(InputError, match="cannot be used"):
+            package_indexes(server.url, http=nowhere).files("demo")
 
 
 # --- credentials -----------------------------------------------------------------------------------------------------

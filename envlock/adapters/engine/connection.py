@@ -36,6 +36,7 @@ class Connection:
         self._client: Any = None
         self._ssh: Ssh | None = None
         self._endpoint: Endpoint | None = None
+        self.layers: dict[str, tuple[str, ...]] = {}  # diff_ids by image ID, as far as somebody looked
 
     def login(self, registry: str) -> dict[str, str]:
         """Return the credentials for a registry as the engine wants them; empty where there are none."""

@@ -115,8 +115,12 @@ def _all(connection: Connection) -> list[str]:
 
 
 def _diff_ids(connection: Connection, image_id: str) -> tuple[str, ...] | None:
-    found = _inspected(connection, image_id)
-    return None if found is None else tuple((found.get("RootFS") or {}).get("Layers") or ())
+    if image_id not in connection.layers:
+        found = _inspected(connection, image_id)
+        if found is None:
+            return None
+        connection.layers[image_id] = tuple((found.get("RootFS") or {}).get("Layers") or ())
+    return connection.layers[image_id]
 
 
 def _inspected(connection: Connection, image_id: str) -> Mapping[str, Any] | None:
