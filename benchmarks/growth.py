@@ -37,10 +37,12 @@ class _Place:
         environment = self.environment
         wheel = next(wheel for wheel in environment.lock.wheels if wheel.name == name)
         environment.put(environment.changed(wheel))
+        settle()
         built = environment.build()
-        self.engine.setdefault(name, []).append(built)
         self.again[name] = self._unpacked(built)
+        self.engine.setdefault(name, []).append(built)
         environment.put(environment.changed(wheel))
+        settle()
         self.registry.setdefault(name, []).append(self.push())
         say(
             f"growth: {environment.name}, {name}: {built.done.seconds:.2f} s to the engine,"
@@ -70,8 +72,8 @@ def growth(environments: Sequence[Environment], pins: dict[str, list[Pin]], *, r
         places = [_Place(environment=one, repository=f"{path}/{one.name}:latest") for one in environments]
         for place in places:
             place.environment.put(place.environment.lock)
-            place.push()
-        settle()
+            with suppress(CommandFailed):
+                place.push()
         # In turn, so that a moment in which the machine is slow is in all of them.
         for _ in range(runs):
             for name in same:

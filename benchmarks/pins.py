@@ -37,7 +37,6 @@ class Pin:
 def measure(environment: Environment, wheels: Sequence[Wheel], *, runs: int) -> list[Pin]:
     """Change each pin in turn, ``runs`` times around; the lock's own image is there each time."""
     pins = [Pin(wheel=wheel) for wheel in wheels]
-    settle()
     for number in range(runs):
         for pin in pins:
             _change(environment, pin, f"{environment.name}, {pin.wheel.name}, run {number + 1}")
@@ -47,6 +46,7 @@ def measure(environment: Environment, wheels: Sequence[Wheel], *, runs: int) -> 
 
 def _change(environment: Environment, pin: Pin, title: str) -> None:
     environment.put(environment.changed(pin.wheel))
+    settle()
     try:
         built = environment.build()
     except CommandFailed as error:

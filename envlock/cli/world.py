@@ -103,5 +103,5 @@ class World:
 
     def _folder(self, own: str, xdg: str, default: str) -> Path:
         if self.environ.get(own):
-            return Path(self.environ[own])
-        return Path(self.environ.get(xdg) or self.home / default) / "envlock"
+            return Path(self.environ[own]).absolute()
+        return Path(self.environ.get(xdg) or self.home / default).absolute() / "envlock"

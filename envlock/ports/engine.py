@@ -104,6 +104,9 @@ class Pipe(Protocol):
     def complaints(self) -> Sequence[str]:
         """Return the lines that came on stderr so far."""
 
+    def close(self) -> None:
+        """Give it up: whoever receives finds the end."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Supplies:
@@ -165,7 +168,8 @@ class Engine(Protocol):
         """Run a program as the first process of a container that lives as long as the context.
 
         The program has to end when its stdin does: that is how the container ends with this process, however hard it
-        is ended. It runs as root, with no network, no mounts, no rights but to read everything, and can write nowhere.
+        is ended. It runs as root with no right but to open every file, with no network, on a file system that is only
+        read (but for volumes of the image's own).
         Raises ``InputError`` for an image that is not there, ``EngineError`` where the program cannot be started.
         """
 

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envlock.adapters.compilers import interpreter_version, process_compiler
-from envlock.adapters.compilers.wire import WrongInterpreter, packed, unpacked, worker_source
+from envlock.adapters.compilers import interpreter_version, piped, process_compiler
+from envlock.adapters.compilers.wire import NUMBERED, WrongInterpreter, packed, unpacked, worker_source
 from envlock.errors import WorldError
 from envlock.layers.compiler import Source
 from envlock.layers.target import Target
@@ -127,8 +127,24 @@ def test_a_large_batch_is_shared_among_processes() -> None:
         process_compiler((sys.executable,), TARGET, cores=3) as three,
     ):
         assert digests(three.compile(sources)) == digests(alone.compile(sources))
+        (parent,) = [it for it in children_of(os.getpid(), having="PEP 552") if len(children_of(it)) == 3]
+        assert all(cpu_seconds(child) > 0 for child in children_of(parent))
         for few in ([], sources[:1], sources[:2]):
             assert len(three.compile(few)) == len(few)
+
+
+def cpu_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_modules_of_the_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("queue", "struct", "types", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    assert interpreter_version(sys.executable) == HERE
+    with process_compiler((sys.executable,), TARGET) as compiler:
+        assert compiler.compile([Source("/x.py", b"x = 1")]) != [None]
 
 
 def test_another_version_is_refused() -> None:
@@ -139,17 +155,45 @@ def test_another_version_is_refused() -> None:
         pass
 
 
-def test_a_program_that_is_no_interpreter() -> None:
+def test_a_program_that_is_no_interpreter(tmp_path: Path) -> None:
     for argv in (("/bin/false",), ("/no/such/program",)):
         with pytest.raises(WorldError), process_compiler(argv, TARGET):
             pass
+    for greeting in ("[]", "{}", json.dumps(_greeting() | {"cores": "two"}), json.dumps(_greeting() | {"version": 3})):
+        with pytest.raises(WrongInterpreter), process_compiler((program(tmp_path, f"echo '{greeting}'"),), TARGET):
+            pass
+
+
+def test_what_an_interpreter_complains_about_is_told(tmp_path: Path) -> None:
+    path = program(tmp_path, "echo libpython is not there >&2")
+    with pytest.raises(WorldError, match="did not start") as caught, process_compiler((path,), TARGET):
+        pass
+    assert caught.value.details == ("libpython is not there",)
+
+
+def test_an_interpreter_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piped, "_STARTING", 0.2)
+    with pytest.raises(WorldError, match="did not start"), process_compiler((program(tmp_path, "sleep 60"),), TARGET):
+        pass
+
+
+def test_an_answer_to_nothing(tmp_path: Path) -> None:
+    head = "".join(f"\\{byte:o}" for byte in NUMBERED.pack(7, 0))
+    path = program(tmp_path, f"echo '{json.dumps(_greeting())}'; printf '{head}'; sleep 60")
+    with process_compiler((path,), TARGET) as compiler, pytest.raises(WorldError, match="ended"):
+        compiler.compile([Source("/x.py", b"")])
+
+
+def program(folder: Path, script: str) -> str:
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_an_interpreter_that_ends_in_the_middle(tmp_path: Path) -> None:
-    fake = tmp_path / "python"
-    fake.write_text(f"#!/bin/sh\necho '{json.dumps(_greeting())}'\nexit 1\n")
-    fake.chmod(0o755)
-    with process_compiler((str(fake),), TARGET) as compiler:
+    path = program(tmp_path, f"echo '{json.dumps(_greeting())}'; exit 1")
+    with process_compiler((path,), TARGET) as compiler:
         for _ in range(2):
             with pytest.raises(WorldError, match="ended"):
                 compiler.compile([Source("/x.py", b"a" * 1_000_000)])

@@ -95,6 +95,9 @@ class FakePipe:
     def complaints(self) -> list[str]:
         return []
 
+    def close(self) -> None:
+        self.process.kill()
+
 
 @dataclass
 class FakeEngine:
@@ -179,9 +182,11 @@ class FakeEngine:
             raise EngineError(f"{argv[0]}: executable file not found")
         kinds: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with subprocess.Popen([sys.executable, *argv[1:]], env=dict(env), **kinds) as process:
-            yield FakePipe(process)
             assert process.stdin is not None
-            process.stdin.close()
+            try:
+                yield FakePipe(process)
+            finally:
+                process.stdin.close()
 
     def build(self, context: IO[bytes], *, platform: str, on_line: Callable[[str], None]) -> str:
         with tarfile.open(fileobj=io.BytesIO(context.read())) as archive:

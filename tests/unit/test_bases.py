@@ -18,7 +18,7 @@ import pytest
 
 from envlock.adapters.bases import interpreters, unrooted
 from envlock.adapters.bases.interpreters import LocalInterpreters
-from envlock.adapters.bases.lazy import Lazy, _Early
+from envlock.adapters.bases.lazy import Lazy, LazyCompiler, _Early
 from envlock.errors import BuildFailed, EngineError, HashMismatch, RegistryError, UnknownImage, WorldError
 from envlock.formats.base_files import BaseFiles, Found
 from envlock.layers.compiler import Source
@@ -279,35 +279,65 @@ def test_another_version_is_refused(made: MadeBase, registry: MemoryRegistry, tm
         opened.compiler() as compiler,
     ):
         opened.warm()
-        with pytest.raises(WorldError, match=r"needs exactly that version, not Python 3\.") as caught:
+        with pytest.raises(WorldError, match=r"needs exactly that version, not 3\.") as caught:
             compiler.compile(SOURCES)
     assert "3.2.99" in caught.value.message
 
 
-def test_an_interpreter_of_this_machine_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(interpreters, "interpreter_version", lambda path: asked.append(path) or "3.2.98")
-    for name in ("binary", "script"):
-        (tmp_path / name).mkdir()
-    binary, script = tmp_path / "binary/python3", tmp_path / "script/python3"
-    binary.write_bytes(b"\x7fELF")
-    script.write_bytes(b"#!/bin/sh\n")
-    for path, times in ((binary, 1), (script, 0)):  # a script may start another one each time
-        path.chmod(0o755)
-        monkeypatch.setenv("PATH", str(path.parent))
-        for _ in range(2):
-            assert LocalInterpreters(tmp_path / "known").find(Target(python="3.2.99")) is None
-        assert asked == [str(path)] * times
-        asked.clear()
-    monkeypatch.setenv("PATH", str(binary.parent))
-    for _ in range(2):  # what would do is looked at each time
-        assert LocalInterpreters(tmp_path / "known").find(Target(python="3.2.98")) == str(binary)
-    assert asked == [str(binary)] * 2
-    asked.clear()
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give what was asked for its version: everything says 3.2.98."""
+    found: list[str] = []
+    monkeypatch.setattr(interpreters, "interpreter_version", lambda path: found.append(path) or "3.2.98")
+    return found
+
+
+def program(path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(path.parent))
+    return str(path)
+
+
+def find(tmp_path: Path, version: str, *, scripts: bool = False) -> str | None:
+    return LocalInterpreters(tmp_path / "known", scripts=scripts).find(Target(python=version))
+
+
+def test_an_interpreter_of_this_machine_is_asked_once(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path / "bin/python3", b"\x7fELF", monkeypatch)
+    assert find(tmp_path, "3.2.99") is find(tmp_path, "3.2.99") is None
+    assert asked == [path]
+    assert find(tmp_path, "3.2.98") == find(tmp_path, "3.2.98") == path
+    assert asked == [path] * 3  # what would do is looked at each time
+    program(tmp_path / "bin/python3", b"\x7fELF, another one", monkeypatch)
+    assert find(tmp_path, "3.2.99") is None
+    assert asked == [path] * 4
     (tmp_path / "known").write_text("[]")
-    binary.write_bytes(b"\x7fELF, another one")
-    assert LocalInterpreters(tmp_path / "known").find(Target(python="3.2.99")) is None
-    assert asked == [str(binary)]
+    assert find(tmp_path, "3.2.99") is None
+    assert asked == [path] * 5
+
+
+def test_an_interpreter_that_says_nothing_is_asked_again(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path / "bin/python3", b"\x7fELF", monkeypatch)
+    monkeypatch.setattr(interpreters, "interpreter_version", lambda path: asked.append(path) or "")
+    assert find(tmp_path, "3.2.99") is find(tmp_path, "3.2.99") is None
+    assert asked == [path] * 2
+
+
+def test_a_script_is_asked_only_where_there_is_no_container(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = program(tmp_path / "bin/python3", b"#!/bin/sh\n", monkeypatch)
+    assert find(tmp_path, "3.2.98") is None
+    assert asked == []
+    assert find(tmp_path, "3.2.98", scripts=True) == path
+    assert find(tmp_path, "3.2.99", scripts=True) is find(tmp_path, "3.2.99", scripts=True) is None
+    assert asked == [path] * 3
 
 
 def test_nothing_starts_that_is_not_needed(made: MadeBase, registry: MemoryRegistry, tmp_path: Path) -> None:
@@ -436,6 +466,24 @@ except KeyboardInterrupt:
 def test_a_process_that_is_interrupted_takes_its_container_away_before_it_ends() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["interrupted", "end"]
+
+
+def test_what_was_started_for_nothing_is_released() -> None:
+    early = Starts()
+    lazy = Lazy(Starts(), start_early=early)
+    lazy.warm()
+    lazy.release()  # while it starts
+    assert early.seen == []
+    early.go.set()
+    lazy.close()
+    assert early.seen == ["start", "end"]
+
+
+def test_nothing_compiles_after_the_end() -> None:
+    compiler = LazyCompiler(lambda: pytest.fail("asked for"))
+    compiler.close()
+    with pytest.raises(WorldError, match="any more"):
+        compiler.compile(SOURCES)
 
 
 def test_what_is_released_ends_beside_and_may_start_again() -> None:

@@ -82,7 +82,7 @@ class EngineBase:
         self._compilers = Lazy(lambda: self._compiling(self._have), start_early=self._compiling_early)
         self._listing = threading.Lock()
         self._files: BaseFiles | None = None
-        self._interpreters = LocalInterpreters(bases.cache / INTERPRETERS)
+        self._interpreters = LocalInterpreters(bases.cache / INTERPRETERS, scripts=False)
         self._target = target_of(base.python)
 
     @property
@@ -115,13 +115,15 @@ class EngineBase:
     @contextmanager
     def compiler(self) -> Iterator[Compiler]:
         """Give an interpreter of this machine that is exactly the base's version, or the base's own."""
+        compiler = LazyCompiler(self._compilers.get)
         try:
-            yield LazyCompiler(self._compilers.get)
+            yield compiler
         finally:
+            compiler.close()
             self._compilers.release()
 
     def warm(self) -> None:
-        """Start what compiles, where the engine has the base."""
+        """Start what compiles, where it needs no pull of the base."""
         self._compilers.warm()
 
     def layer(self, blob: Descriptor) -> IO[bytes]:

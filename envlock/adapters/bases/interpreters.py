@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from envlock.adapters.compilers import interpreter_version
+from envlock.errors import StorageError
 from envlock.layers.claims import write_at_once
 from envlock.layers.store import storage
 from envlock.layers.target import Target
@@ -16,10 +18,15 @@ INTERPRETERS = "interpreters.json"  # in the folder of what was found out about 
 
 
 class LocalInterpreters:
-    """Those on the PATH. Asking one takes a moment, so what it said is remembered in a file."""
+    """Those on the PATH. Asking one takes a moment, so what it said is remembered in a file.
 
-    def __init__(self, file: Path) -> None:
+    ``scripts``: ask those that are scripts (pyenv's), too. Each may start another interpreter each time, so they are
+    asked each time, which takes longer than starting a container.
+    """
+
+    def __init__(self, file: Path, *, scripts: bool) -> None:
         self._file = file
+        self._scripts = scripts
         self._lock = threading.Lock()
         self._found: dict[str, str | None] = {}
 
@@ -35,14 +42,17 @@ class LocalInterpreters:
         for name in (f"python{target.minor}", "python3"):
             path = shutil.which(name)
             place = _identity(Path(path)) if path else None
+            if path is None or (place is None and not self._scripts):
+                continue
             # What would do is asked again: the library that it comes from may be another one by now.
-            if path is None or place is None or known.get(place, target.python) != target.python:
+            if known.get(place or "", target.python) != target.python:
                 continue
             version = interpreter_version(path)
             if version == target.python:
-                return path
-            known[place] = version
-            self._write(known)
+                return str(Path(path).absolute())
+            if version and place:
+                known[place] = version
+                self._write(known)
         return None
 
     def _read(self) -> dict[str, str]:
@@ -53,15 +63,12 @@ class LocalInterpreters:
         return found if isinstance(found, dict) else {}
 
     def _write(self, known: dict[str, str]) -> None:
-        with storage(self._file):
+        with suppress(StorageError), storage(self._file):  # it is only slower without
             write_at_once(self._file, json.dumps(known, indent=1, sort_keys=True).encode())
 
 
 def _identity(path: Path) -> str | None:
-    """Return what another program in its place would change.
-
-    None for a script: it may start any interpreter, another one each time, and takes longer than all the rest (pyenv).
-    """
+    """Return what another program in its place would change; None for a script."""
     try:
         path = path.resolve(strict=True)
         status = path.stat()

@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Lazy(Generic[T]):
     """Something that starts when it is first needed, or ahead of that in the background; ``close`` ends it.
 
-    ``start`` may do all it takes, like pulling an image: that happens in the thread that needs the thing, where
-    Ctrl-C ends it. ``start_early`` gives None where it would take more than a moment. Safe to use from several threads.
+    ``start`` may do all it takes, like pulling an image: that happens in the thread that needs the thing.
+    ``start_early`` gives None where it would take more than a moment. Safe to use from several threads.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Lazy(Generic[T]):
         self._stack = ExitStack()
         self._found: T | None = None
         self._early: _Early[T] | None = None
-        self._ending: list[threading.Thread] = []
+        self._endings: list[_Ending[T]] = []
         self._closed = False
 
     def warm(self) -> None:
@@ -53,30 +53,46 @@ class Lazy(Generic[T]):
             return self._found
 
     def release(self) -> None:
-        """End it in the background, where it was started: it is not needed for now. ``get`` starts another one."""
+        """End it in the background, if it was started: it is not needed for now. ``get`` starts another one."""
         with self._lock:
-            if self._found is None:
+            if self._found is None and self._early is None:
                 return
             stack, self._stack, self._found = self._stack.pop_all(), ExitStack(), None
-            # Not a daemon, so that it ends before the process does.
-            self._ending.append(threading.Thread(target=_end, args=[stack], name="envlock-end"))
-            self._ending[-1].start()
+            early, self._early = self._early, None
+            self._endings.append(_Ending(stack, early))
 
     def close(self) -> None:
         """End it, whatever state it is in."""
         with self._lock:
             early, self._early = self._early, None
             self._found, self._closed = None, True
-            with self._stack:
-                if early is not None:
-                    early.take(self._stack)
-            for thread in self._ending:
-                thread.join()
+            with ExitStack() as endings:
+                for ending in self._endings:
+                    endings.callback(ending.wait)
+                with self._stack:
+                    if early is not None:
+                        early.take(self._stack)
 
 
-def _end(stack: ExitStack) -> None:
-    with suppress(EnvlockError):  # all it was needed for is done
-        stack.close()
+class _Ending(Generic[T]):
+    """An end in the background; what fails there is not told, as all that the thing was needed for is done."""
+
+    def __init__(self, stack: ExitStack, early: _Early[T] | None) -> None:
+        self._stack = stack
+        self._early = early
+        self._through = threading.Event()  # see ``_Early``, also for the thread
+        threading.Thread(target=self._run, name="envlock-end").start()
+
+    def wait(self) -> None:
+        self._through.wait()
+
+    def _run(self) -> None:
+        try:
+            with suppress(EnvlockError), self._stack:
+                if self._early is not None:
+                    self._early.take(self._stack)
+        finally:
+            self._through.set()
 
 
 class _Early(Generic[T]):
@@ -135,7 +151,14 @@ class LazyCompiler:
 
     def __init__(self, get: Callable[[], Compiler]) -> None:
         self._get = get
+        self._closed = False
 
     def compile(self, sources: Sequence[Source]) -> Sequence[bytes | None]:
-        """Compile files."""
+        """Compile files; raises ``WorldError`` after ``close``."""
+        if self._closed:  # by Ctrl-C, while other threads go on: they must not start another one
+            raise WorldError("nothing is compiled any more")
         return self._get().compile(sources)
+
+    def close(self) -> None:
+        """Ask for none any more."""
+        self._closed = True

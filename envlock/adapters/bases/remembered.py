@@ -44,10 +44,6 @@ class Remembered:
         _write(path, content)
         return content
 
-    def knows_files(self, base: Base) -> bool:
-        """Say whether a base's files were looked at before."""
-        return self._files(base).exists()
-
     def files(self, base: Base, find_out: Callable[[], BaseFiles]) -> BaseFiles:
         """Return what a base's layers come to; raises ``StorageError`` and what ``find_out`` raises."""
         path = self._files(base)

@@ -76,7 +76,7 @@ class UnpackedBase:
         self._base = base
         self._platform = platform
         self._remembered = Remembered(bases.cache)
-        self._interpreters = LocalInterpreters(bases.cache / INTERPRETERS)
+        self._interpreters = LocalInterpreters(bases.cache / INTERPRETERS, scripts=True)
         self._lock = threading.RLock()
         self._files: BaseFiles | None = None
         self._root: Path | None = None
@@ -109,8 +109,8 @@ class UnpackedBase:
     @contextmanager
     def compiler(self) -> Iterator[Compiler]:
         """Give an interpreter of this machine that is exactly the base's version, or the base's own."""
-        with closing(Lazy(self._compiling)) as lazy:
-            yield LazyCompiler(lazy.get)
+        with closing(Lazy(self._compiling)) as lazy, closing(LazyCompiler(lazy.get)) as compiler:
+            yield compiler
 
     def warm(self) -> None:
         """Do nothing: there is nothing to start."""

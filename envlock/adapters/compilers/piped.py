@@ -15,6 +15,7 @@ from envlock.ports import Pipe
 
 ALL_CORES = 0
 _LONGEST_GREETING = 1000  # bytes
+_STARTING = 60  # seconds that an interpreter has for saying who it is
 _WORTH_SHARING = 32 << 10  # bytes of sources: less takes a core a few milliseconds
 
 
@@ -41,7 +42,15 @@ class PipedCompiler:
         self._over = False
 
     def __enter__(self) -> Self:
-        self._cores = check_greeting(self._greeting(), self._target)
+        limit = threading.Timer(_STARTING, self._pipe.close)
+        limit.start()
+        try:
+            greeting = self._greeting()
+        finally:
+            limit.cancel()
+        if not greeting.endswith(b"\n"):
+            raise self._broken("the interpreter that compiles did not start")
+        self._cores = check_greeting(greeting, self._target)
         threading.Thread(target=self._take, name="compiled", daemon=True).start()
         return self
 
@@ -73,16 +82,28 @@ class PipedCompiler:
     def _take(self) -> None:
         """Hand out answers until there are no more."""
         try:
-            while len(head := self._pipe.receive(NUMBERED.size)) == NUMBERED.size:
-                number, length = NUMBERED.unpack(head)
-                answer = self._pipe.receive(length)
-                if len(answer) < length:
-                    break
-                with self._lock:
-                    waiting = self._waiting.pop(number)
-                waiting.set_result(answer)
+            while self._take_one():
+                pass
+        except (OverflowError, MemoryError):
+            pass  # so long an answer is none
         finally:
             self._end()
+
+    def _take_one(self) -> bool:
+        head = self._pipe.receive(NUMBERED.size)
+        if len(head) < NUMBERED.size:
+            return False
+        number, length = NUMBERED.unpack(head)
+        answer = self._pipe.receive(length)
+        with self._lock:
+            waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            return False  # an answer to nothing: it is no worker of ours
+        if len(answer) < length:
+            waiting.set_exception(self._broken())
+            return False
+        waiting.set_result(answer)
+        return True
 
     def _end(self) -> None:
         with self._lock:
@@ -91,9 +112,9 @@ class PipedCompiler:
         for waiting in left:
             waiting.set_exception(self._broken())
 
-    def _broken(self) -> WorldError:
+    def _broken(self, what: str = "the interpreter that compiles ended while it was in use") -> WorldError:
         return WorldError(
-            "the interpreter that compiles ended while it was in use",
+            what,
             hint="was memory short, or was it killed? run the command again",
             details=self._pipe.complaints()[-10:],
         )

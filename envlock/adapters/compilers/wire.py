@@ -71,7 +71,7 @@ def greeted(line: bytes) -> dict[str, Any]:
         who = json.loads(line)
     except ValueError:
         who = None
-    if not isinstance(who, dict) or who.get("implementation") != "cpython":
+    if not isinstance(who, dict) or who.get("implementation") != "cpython" or not isinstance(who.get("cores"), int):
         raise WrongInterpreter("what compiles has to be CPython")
     return who
 
@@ -81,8 +81,8 @@ def check_greeting(line: bytes, target: Target) -> int:
 
     Raises ``WrongInterpreter`` where the interpreter is not exactly the target's version.
     """
-    who = greeted(line) if line else {}
+    who = greeted(line)
     if (who.get("version"), who.get("cache_tag")) != (target.python, target.cache_tag):
-        found = f"Python {who['version']}" if who else "nothing"
+        found = who.get("version", "another one")
         raise WrongInterpreter(f"compiling for Python {target.python} needs exactly that version, not {found}")
-    return int(who["cores"])
+    return max(1, int(who["cores"]))

@@ -22,12 +22,14 @@ import json
 import marshal
 import os
 import queue
+import signal
 import struct
 import sys
 import threading
 import types
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 _LENGTH = struct.Struct(">Q")
 _NUMBERED = struct.Struct(">IQ")
@@ -35,6 +37,7 @@ _FILE = struct.Struct(">II")
 _RESULT = struct.Struct(">BI")
 _HEAD = importlib.util.MAGIC_NUMBER + b"\1\0\0\0"  # PEP 552: hash-based, unchecked
 _Code = types.CodeType
+_MOST = 16  # processes
 _LONGEST_NAME = 1000  # characters; far more than a qualified name has
 
 # Objects that exist once in a process: held, and interned, so that they are so in each.
@@ -158,55 +161,97 @@ def serve_with(processes: int, stdin: BinaryIO, stdout: BinaryIO) -> None:
 
     Ends at once when there are no more, whatever is under way: nobody waits for it.
     """
-    children = [_forked() for _ in range(processes)]  # before there are threads
+    children = _children(processes)  # before there are threads
     batches: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
     writing = threading.Lock()
 
-    def feed(to_child: BinaryIO, from_child: BinaryIO) -> None:
+    def feed(child: _Child) -> None:
         while True:
             number, batch = batches.get()
-            result = _asked(batch, to_child, from_child)
+            result = _asked(batch, child)
             if result is None:
-                os.write(2, b"a process that compiles failed\n")
-                os._exit(1)
+                raise EOFError
             with writing:
                 stdout.write(_NUMBERED.pack(number, len(result)) + result)
                 stdout.flush()
 
-    for pipes in children:
-        threading.Thread(target=feed, args=pipes, daemon=True).start()
+    def guarded(child: _Child) -> None:
+        try:
+            feed(child)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the answer has to hear of it
+            os.write(2, f"a process that compiles failed: {error!r}\n".encode())
+            _end(children, 1)
+
+    for child in children:
+        threading.Thread(target=guarded, args=(child,), daemon=True).start()
     while True:
         head = stdin.read(_NUMBERED.size)
         if len(head) < _NUMBERED.size:
-            os._exit(0)  # as a container's first process: with everything in it
+            _end(children, 0)
         number, length = _NUMBERED.unpack(head)
         batches.put((number, stdin.read(length)))
 
 
-def _asked(batch: bytes, to_child: BinaryIO, from_child: BinaryIO) -> bytes | None:
+class _Child(NamedTuple):
+    """A process that serves, and the pipes to it and from it."""
+
+    process: int
+    stdin: BinaryIO
+    stdout: BinaryIO
+
+
+def _end(children: list[_Child], code: int) -> NoReturn:
+    for child in children:
+        with suppress(OSError):
+            os.kill(child.process, signal.SIGKILL)
+    os._exit(code)
+
+
+def _children(count: int) -> list[_Child]:
+    """Start processes, or as many as there may be."""
+    children: list[_Child] = []
+    for _ in range(count):
+        try:
+            children.append(_forked(children))
+        except OSError:
+            if not children:
+                raise
+            break
+    return children
+
+
+def _asked(batch: bytes, child: _Child) -> bytes | None:
     """Return what a process makes of a batch; None where it ended."""
     try:
-        to_child.write(_LENGTH.pack(len(batch)) + batch)
-        to_child.flush()
+        child.stdin.write(_LENGTH.pack(len(batch)) + batch)
+        child.stdin.flush()
     except OSError:
         return None
-    head = from_child.read(_LENGTH.size)
+    head = child.stdout.read(_LENGTH.size)
     length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else -1
-    result = from_child.read(length) if length >= 0 else b""
+    result = child.stdout.read(length) if length >= 0 else b""
     return result if len(result) == length else None
 
 
-def _forked() -> tuple[BinaryIO, BinaryIO]:
-    """Start a process that serves; return the pipes to it and from it."""
+def _forked(siblings: list[_Child]) -> _Child:
+    """Start a process that serves."""
     its_stdin, to_child = os.pipe()
     from_child, its_stdout = os.pipe()
-    if os.fork():
+    process = os.fork()
+    if process:
         os.close(its_stdin)
         os.close(its_stdout)
-        return os.fdopen(to_child, "wb"), os.fdopen(from_child, "rb")
+        return _Child(process, os.fdopen(to_child, "wb"), os.fdopen(from_child, "rb"))
     try:
-        os.close(to_child)
-        os.close(from_child)
+        # Each end of a pipe has to be in one process alone: that is how an end is seen.
+        for sibling in siblings:
+            sibling.stdin.close()
+            sibling.stdout.close()
+        for end in (to_child, from_child):
+            os.close(end)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for end in (0, 1):
+            os.dup2(nothing, end)
         serve(os.fdopen(its_stdin, "rb"), os.fdopen(its_stdout, "wb"))
     finally:  # the parent's code must not run here
         os._exit(1)
@@ -216,7 +261,7 @@ def main(arguments: list[str]) -> None:
     """Say who it is, and serve."""
     stdout = sys.stdout.buffer
     sys.stdout = sys.stderr
-    processes = (int(arguments[0]) if arguments else 1) or len(os.sched_getaffinity(0))
+    processes = (int(arguments[0]) if arguments else 1) or min(len(os.sched_getaffinity(0)), _MOST)
     who = {
         "version": sys.version.split()[0],  # with the "rc1" of a version that is not out yet, as platform has it
         "implementation": sys.implementation.name,

@@ -115,12 +115,17 @@ def _all(connection: Connection) -> list[str]:
 
 
 def _diff_ids(connection: Connection, image_id: str) -> tuple[str, ...] | None:
+    """Return the layers of an image that was there a moment ago."""
     if image_id not in connection.layers:
         found = _inspected(connection, image_id)
         if found is None:
             return None
-        connection.layers[image_id] = tuple((found.get("RootFS") or {}).get("Layers") or ())
+        connection.layers[image_id] = _layers(found)
     return connection.layers[image_id]
+
+
+def _layers(found: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple((found.get("RootFS") or {}).get("Layers") or ())
 
 
 def _inspected(connection: Connection, image_id: str) -> Mapping[str, Any] | None:
@@ -215,14 +220,10 @@ def _follow(api: Any, body: _Counted) -> str:
 def _loaded_as(connection: Connection, image: Loadable, name: str) -> str:
     """Return the loaded image's ID, held against what was sent."""
     for candidate in dict.fromkeys((image.image.image_id, image.digest, name)):
-        if candidate and _diff_ids(connection, candidate) == image.image.diff_ids:
-            return _id(connection, candidate)
+        found = _inspected(connection, candidate) if candidate else None
+        if found is not None and _layers(found) == image.image.diff_ids:
+            return str(found["Id"])
     raise _Lacking(f"the engine loaded the image and does not have it (it says {name or 'nothing'})")
-
-
-def _id(connection: Connection, name: str) -> str:
-    with connection.reported(f"looking at {name[:19]}"):
-        return str(connection.api.inspect_image(name)["Id"])
 
 
 def _refused(error: docker.errors.APIError) -> EngineError | None:

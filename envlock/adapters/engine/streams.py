@@ -31,6 +31,8 @@ class Duplex:
         self._socket = response.raw.connection.sock
         self._file = response.raw._fp.fp  # noqa: SLF001 - there is no public way to it
         self._send = self._socket.sendall
+        if self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # so that a peer that is gone is noticed
         if isinstance(self._socket, ssl.SSLSocket):
             channel = TlsChannel(self._socket, _buffered(self._file, self._socket))
             self._file, self._send = io.BufferedReader(channel), channel.sendall
