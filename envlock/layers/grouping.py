@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from envlock.model.lock import Wheel
 
 _LARGE = 2 << 20  # bytes of a wheel, where the list is of ordinary size
-_MOST_ALONE = 20
+_MOST_ALONE = 40  # with torch for CUDA a training environment has about 30
 # Shared layers by the least size of their wheels, and how many of each there are. An engine needs about 50 ms for a
 # layer, and 0.1 ms for a file in it: more and smaller layers would cost it more than they save.
 _SHARED = ((_LARGE, 4), (1 << 20, 2), (512 << 10, 2), (256 << 10, 2), (128 << 10, 2), (64 << 10, 1), (0, 1))
