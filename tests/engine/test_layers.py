@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from envlock.adapters.bases.empty import container_skeleton
-from envlock.adapters.compilers import ENVIRONMENT, PipedCompiler, process_compiler, unpacked_interpreter, worker_argv
+from envlock.adapters.compilers import (
+    ENVIRONMENT,
+    PipedCompiler,
+    piped,
+    process_compiler,
+    unpacked_interpreter,
+    worker_argv,
+)
 from envlock.adapters.compilers.wire import WrongInterpreter
 from envlock.adapters.engine import DockerEngine
 from envlock.errors import WorldError
@@ -25,6 +32,7 @@ from envlock.lock.interpreter import probe
 from envlock.ports import Container
 from tests.integration.test_wheel_layer_pip import awkward
 from tests.support.building import pip_bytes
+from tests.support.engines import mark
 from tests.support.layers import entries, saved
 from tests.support.locks import make_base
 
@@ -187,4 +195,47 @@ def test_another_version_is_refused(engine: DockerEngine, base: str, target: Tar
 def test_an_interpreter_that_is_not_there(engine: DockerEngine, base: str, target: Target) -> None:
     with pytest.raises(WorldError, match="/no/python") as caught, compiling(engine, base, target, python="/no/python"):
         pass
+    assert caught.value.hint
+
+
+def test_an_interpreter_that_says_nothing(
+    engine: DockerEngine, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piped, "_STARTING", 1)
+    with (
+        engine.piped(BASES[0], ["sleep", "60"], env={}) as pipe,
+        pytest.raises(WorldError, match="did not start"),
+        PipedCompiler(pipe, target),
+    ):
+        pass
+
+
+def test_what_an_interpreter_complains_about_is_told(engine: DockerEngine, target: Target) -> None:
+    with (
+        engine.piped(BASES[0], ["sh", "-c", "echo no library >&2"], env={}) as pipe,
+        pytest.raises(WorldError, match="did not start") as caught,
+        PipedCompiler(pipe, target),
+    ):
+        pass
+    assert caught.value.details == ("no library",)
+
+
+def _environment(name: str) -> str:
+    """Return a container's environment; nothing of one, of a test beside, that has ended meanwhile."""
+    argv = ["docker", "inspect", "--format", "{{json .Config.Env}}", name]
+    return subprocess.run(argv, check=False, capture_output=True, text=True).stdout
+
+
+def test_a_container_that_is_killed_is_told(engine: DockerEngine, base: str, target: Target) -> None:
+    word = mark()
+    with (
+        engine.piped(base, worker_argv(["python3"]), env={**ENVIRONMENT, "WORD": word}) as pipe,
+        PipedCompiler(pipe, target) as compiler,
+    ):
+        assert compiler.compile([Source("/x.py", b"x = 1")]) != [None]
+        names = _docker("ps", "--quiet", "--filter", "label=envlock=pipe").split()
+        (name,) = [name for name in names if word in _environment(name)]
+        _docker("kill", name)
+        with pytest.raises(WorldError, match="ended") as caught:
+            compiler.compile([Source("/x.py", b"x = 1")])
     assert caught.value.hint

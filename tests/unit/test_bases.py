@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -16,14 +11,11 @@ from typing import Any
 
 import pytest
 
-from envlock.adapters.bases import interpreters, unrooted
-from envlock.adapters.bases.interpreters import LocalInterpreters
-from envlock.adapters.bases.lazy import Lazy, LazyCompiler, _Early
+from envlock.adapters.bases import unrooted
 from envlock.errors import BuildFailed, EngineError, HashMismatch, RegistryError, UnknownImage, WorldError
 from envlock.formats.base_files import BaseFiles, Found
 from envlock.layers.compiler import Source
 from envlock.layers.skeleton import read_skeleton
-from envlock.layers.target import Target
 from tests.support.bases import (
     PLATFORM,
     MadeBase,
@@ -33,7 +25,6 @@ from tests.support.bases import (
     layer,
     unpacked_bases,
 )
-from tests.support.fake_engine import FakeContainer
 from tests.support.layers import HERE
 from tests.support.tars import entry, folder, link
 
@@ -284,62 +275,6 @@ def test_another_version_is_refused(made: MadeBase, registry: MemoryRegistry, tm
     assert "3.2.99" in caught.value.message
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give what was asked for its version: everything says 3.2.98."""
-    found: list[str] = []
-    monkeypatch.setattr(interpreters, "interpreter_version", lambda path: found.append(path) or "3.2.98")
-    return found
-
-
-def program(path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> str:
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
-    path.chmod(0o755)
-    monkeypatch.setenv("PATH", str(path.parent))
-    return str(path)
-
-
-def find(tmp_path: Path, version: str, *, scripts: bool = False) -> str | None:
-    return LocalInterpreters(tmp_path / "known", scripts=scripts).find(Target(python=version))
-
-
-def test_an_interpreter_of_this_machine_is_asked_once(
-    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = program(tmp_path / "bin/python3", b"\x7fELF", monkeypatch)
-    assert find(tmp_path, "3.2.99") is find(tmp_path, "3.2.99") is None
-    assert asked == [path]
-    assert find(tmp_path, "3.2.98") == find(tmp_path, "3.2.98") == path
-    assert asked == [path] * 3  # what would do is looked at each time
-    program(tmp_path / "bin/python3", b"\x7fELF, another one", monkeypatch)
-    assert find(tmp_path, "3.2.99") is None
-    assert asked == [path] * 4
-    (tmp_path / "known").write_text("[]")
-    assert find(tmp_path, "3.2.99") is None
-    assert asked == [path] * 5
-
-
-def test_an_interpreter_that_says_nothing_is_asked_again(
-    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = program(tmp_path / "bin/python3", b"\x7fELF", monkeypatch)
-    monkeypatch.setattr(interpreters, "interpreter_version", lambda path: asked.append(path) or "")
-    assert find(tmp_path, "3.2.99") is find(tmp_path, "3.2.99") is None
-    assert asked == [path] * 2
-
-
-def test_a_script_is_asked_only_where_there_is_no_container(
-    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = program(tmp_path / "bin/python3", b"#!/bin/sh\n", monkeypatch)
-    assert find(tmp_path, "3.2.98") is None
-    assert asked == []
-    assert find(tmp_path, "3.2.98", scripts=True) == path
-    assert find(tmp_path, "3.2.99", scripts=True) is find(tmp_path, "3.2.99", scripts=True) is None
-    assert asked == [path] * 3
-
-
 def test_nothing_starts_that_is_not_needed(made: MadeBase, registry: MemoryRegistry, tmp_path: Path) -> None:
     engine = engine_with(made)
     bases = engine_bases(engine, registry, tmp_path)
@@ -368,135 +303,6 @@ def test_one_container_for_whoever_asks(made: MadeBase, registry: MemoryRegistry
             list(pool.map(opened.skeleton, ["/opt/venv"] * 4))
     assert engine.asked.count("start") == engine.asked.count("end") == 1
     assert engine.asked.count("list var/data") == 1
-
-
-class Starts:
-    """A container whose start waits until it is let go; remembers what became of it."""
-
-    def __init__(self, *, error: Exception | None = None) -> None:
-        self.go = threading.Event()
-        self.seen: list[str] = []
-        self.error = error
-
-    @contextmanager
-    def __call__(self) -> Iterator[FakeContainer]:
-        self.go.wait(10)
-        if self.error is not None:
-            raise self.error
-        self.seen.append("start")
-        yield FakeContainer({}, {})
-        self.seen.append("end")
-
-
-def test_a_container_that_started_early_is_the_one_that_is_used() -> None:
-    early, late = Starts(), Starts()
-    container = Lazy(late, start_early=early)
-    container.warm()
-    early.go.set()
-    assert container.get() is container.get()
-    container.close()
-    with pytest.raises(WorldError, match="not open"):
-        container.get()
-    container.warm()
-    container.close()
-    assert (early.seen, late.seen) == (["start", "end"], [])
-
-
-def test_a_container_that_started_for_nothing_ends() -> None:
-    early = Starts()
-    container = Lazy(Starts(), start_early=early)
-    container.warm()
-    threading.Timer(0.01, early.go.set).start()
-    container.close()  # while it starts
-    assert early.seen == ["start", "end"]
-
-
-def test_what_fails_early_is_tried_again_and_then_told() -> None:
-    early, late = Starts(error=EngineError("too early")), Starts(error=EngineError("still"))
-    for one in (early, late):
-        one.go.set()
-    container = Lazy(late, start_early=early)
-    container.warm()
-    with pytest.raises(EngineError, match="still"):
-        container.get()
-    late.error = None
-    assert container.get() is not None
-    container.close()
-    container = Lazy(late, start_early=early)
-    container.warm()
-    container.close()  # nobody needed it: no error
-
-
-def test_whoever_does_not_wait_leaves_nothing_behind() -> None:
-    starts = Starts()
-    early = _Early(starts)
-    early._abandon()  # what Ctrl-C comes to, while ``take`` waits
-    starts.go.set()
-    early._thread.join(10)
-    assert starts.seen == ["start", "end"]
-    again = Starts()
-    again.go.set()
-    through = _Early(again)
-    through._thread.join(10)
-    through._abandon()
-    assert again.seen == ["start", "end"]
-
-
-INTERRUPTED = """
-import os, signal, threading, time
-from contextlib import ExitStack, contextmanager
-from envlock.adapters.bases.lazy import _Early
-go = threading.Event()
-@contextmanager
-def start():
-    go.wait(10)
-    yield None
-    time.sleep(0.5)
-    print("end")
-early = _Early(start)
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-try:
-    early.take(ExitStack())
-except KeyboardInterrupt:
-    print("interrupted")
-    threading.Timer(0.3, go.set).start()  # while the process waits for its threads
-"""
-
-
-def test_a_process_that_is_interrupted_takes_its_container_away_before_it_ends() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["interrupted", "end"]
-
-
-def test_what_was_started_for_nothing_is_released() -> None:
-    early = Starts()
-    lazy = Lazy(Starts(), start_early=early)
-    lazy.warm()
-    lazy.release()  # while it starts
-    assert early.seen == []
-    early.go.set()
-    lazy.close()
-    assert early.seen == ["start", "end"]
-
-
-def test_nothing_compiles_after_the_end() -> None:
-    compiler = LazyCompiler(lambda: pytest.fail("asked for"))
-    compiler.close()
-    with pytest.raises(WorldError, match="any more"):
-        compiler.compile(SOURCES)
-
-
-def test_what_is_released_ends_beside_and_may_start_again() -> None:
-    starts = Starts()
-    starts.go.set()
-    lazy = Lazy(starts)
-    lazy.release()
-    lazy.get()
-    lazy.release()
-    lazy.get()
-    lazy.release()
-    lazy.close()
-    assert sorted(starts.seen) == ["end", "end", "start", "start"]
 
 
 # --- the empty environment --------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class LocalInterpreters:
         self._found: dict[str, str | None] = {}
 
     def find(self, target: Target) -> str | None:
-        """Return an interpreter of exactly the target's version, or None. Raises ``StorageError``."""
+        """Return an interpreter of exactly the target's version, or None."""
         with self._lock:
             if target.python not in self._found:
                 self._found[target.python] = self._look(target)

@@ -47,8 +47,8 @@ class ContainerPipe:
         return self._stderr.decode(errors="replace").splitlines()
 
     def close(self) -> None:
-        """Hang up."""
-        self._duplex.close()
+        """Give it up; the connection ends with the context."""
+        self._duplex.hang_up()
 
 
 @contextmanager
@@ -65,18 +65,18 @@ def piped(
     """Start a container; see ``ports.Engine.piped``. Raises ``CannotStart`` where the program is the reason."""
     api = connection.api
     name = f"envlock-{secrets.token_hex(8)}"
-    pipe = None
+    duplex = None
     try:
         with connection.reported("starting a container", also=no_image(image)):
             config = _creation(api, image, argv, env, capabilities=capabilities, label=label, writable=writable)
             api.create_container(name=name, **config)
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            pipe = ContainerPipe(name, hijack(api, f"/containers/{name}/attach", params=params))
+            duplex = hijack(api, f"/containers/{name}/attach", params=params)
             _start(api, name, argv[0])
-        yield pipe
+        yield ContainerPipe(name, duplex)
     finally:
-        if pipe is not None:
-            pipe.close()
+        if duplex is not None:
+            duplex.close()
         with connection.reported("removing a container"):
             discard(api, name)
 

@@ -49,11 +49,15 @@ class Duplex:
         """Write to the container's stdin."""
         self._send(data)
 
-    def close(self) -> None:
-        """Hang up; a reader in another thread finds the end of the stream."""
+    def hang_up(self) -> None:
+        """End the stream: a reader in another thread finds its end."""
         with suppress(OSError):
             # Not the method of a TLS socket, which takes its state away under the reader.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Hang up, and let go of the connection; once, and by whoever opened it."""
+        self.hang_up()
         self._response.raw.connection.close()
         self._response.close()
 
