@@ -14,7 +14,7 @@ FORMAT = 1  # of layers, parts and notes; another number whenever the same wheel
 
 
 def wheel_key(kind: str, wheel: Wheel, target: Target) -> str:
-    """Return the key of something that one wheel is made into ("part", "files")."""
+    """Return the key of something that one wheel is made into ("part", "files", "tops")."""
     return _key(kind, target, _of(wheel))
 
 

@@ -21,7 +21,7 @@ from envlock.layers.compiler import Compiler
 from envlock.layers.grouping import WheelGroup, group_wheels
 from envlock.layers.keys import layer_key, shadows_key, wheel_key
 from envlock.layers.scheme import plan_installation
-from envlock.layers.shadows import Files, is_files, is_shadows, shadowed
+from envlock.layers.shadows import Files, is_files, is_shadows, is_tops, shadowed, tops, touching
 from envlock.layers.store import LayerStore
 from envlock.layers.target import Target
 from envlock.layers.work import Work
@@ -106,10 +106,21 @@ class LayerMaker:
         if note is None:
             if self._store.remote is None:
                 here.begin()  # a list that is new has a wheel that is new, nearly always
-            lost = shadowed(self._all_files(wheels, here, bringing))
+            close = touching(self._all_tops(wheels, here, bringing))
+            lost = shadowed(self._all_files([wheel for wheel in wheels if wheel.name in close], here, bringing))
             note = {name: sorted(paths) for name, paths in lost.items()}
             self._store.remember(key, note)
         return {name: frozenset(paths) for name, paths in note.items()}
+
+    def _all_tops(self, wheels: Sequence[Wheel], here: _Here, bringing: Bringing) -> dict[str, list[str]]:
+        """Return the tops of each wheel; a small note of each, as nearly all lists of files are never looked at."""
+        keys = {wheel.name: wheel_key("tops", wheel, self._target) for wheel in wheels}
+        known = {key: self._store.recall(key, is_tops) for key in keys.values()}
+        lacking = [wheel for wheel in wheels if known[keys[wheel.name]] is None]
+        for name, files in self._all_files(lacking, here, bringing).items():
+            known[keys[name]] = tops(files.paths, self._target)
+            self._store.remember(keys[name], known[keys[name]])
+        return {name: known[key] for name, key in keys.items()}
 
     def _all_files(self, wheels: Sequence[Wheel], here: _Here, bringing: Bringing) -> dict[str, Files]:
         """Return which files each wheel installs; wheels that nobody knew so far are fetched."""

@@ -8,11 +8,12 @@ Layers leave out what would be replaced: then their order does not matter, and n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from envlock.errors import InputError
 from envlock.layers.scheme import parents
+from envlock.layers.target import Target
 
 
 class Files(NamedTuple):
@@ -37,6 +38,44 @@ def shadowed(packages: Mapping[str, Files]) -> dict[str, frozenset[str]]:
     return {name: frozenset(paths) for name, paths in lost.items()}
 
 
+def tops(paths: Iterable[str], target: Target) -> list[str]:
+    """Return few paths such that each of a package's files is one of them, or is below one.
+
+    They are the first names below site-packages, and the first two elsewhere in the virtual environment ("bin/demo").
+    Two packages of which no top is another one's top, nor above or below it, have no file and no folder in common that
+    could clash: so few lists of files have to be compared, however many packages there are.
+    """
+    venv = target.venv.lstrip("/")
+    site = target.site_packages.lstrip("/")
+    found = set()
+    for path in paths:
+        for folder, names in ((site, 1), (venv, 2)):
+            if path.startswith(f"{folder}/"):
+                below = path.removeprefix(f"{folder}/").split("/", names)[:names]
+                found.add("/".join([folder, *below]))
+                break
+        else:
+            found.add(path.partition("/")[0])
+    return sorted(found)
+
+
+def touching(packages: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the packages that have a top in common with another one, or one above or below another one's.
+
+    ``packages``: name → ``tops``.
+    """
+    owners: dict[str, list[str]] = {}
+    for name, paths in packages.items():
+        for path in paths:
+            owners.setdefault(path, []).append(name)
+    found = {name for names in owners.values() if len(names) > 1 for name in names}
+    for path, names in owners.items():
+        for folder in parents(path):
+            if folder in owners and owners[folder] != names:
+                found.update(names, owners[folder])
+    return sorted(found)
+
+
 def installation_order(packages: Mapping[str, Files]) -> list[str]:
     """Return the names in the order in which pip installs them."""
     return sorted(packages, key=lambda name: (not packages[name].requires_python, name), reverse=True)
@@ -47,6 +86,11 @@ def is_files(note: Any) -> bool:
     return (
         isinstance(note, list) and len(note) == len(Files._fields) and _is_paths(note[0]) and isinstance(note[1], bool)
     )
+
+
+def is_tops(note: Any) -> bool:
+    """Return whether a note is what ``tops`` is kept as."""
+    return _is_paths(note)
 
 
 def is_shadows(note: Any, names: Collection[str]) -> bool:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from envlock.layers.scripts import EntryPoints, generated_scripts, parse_entry_points
-from envlock.layers.shadows import Files, shadowed
 from envlock.layers.target import Target
 from tests.support.layers import HERE, files_of, installed, maker, raw_wheel, saved
 from tests.support.packages import save, wheel
@@ -160,17 +159,6 @@ def test_first_lines_that_the_kernel_cannot_read(venv: str, first: bytes) -> Non
 def test_entry_points_are_read_as_python_reads_them() -> None:
     points = parse_entry_points("# c\n[console_scripts]\n a = b : c [x]\n\n[other]\nq = r\n[gui_scripts]\ng=h:i\n")
     assert points == EntryPoints(console={"a": "b : c [x]"}, gui={"g": "h:i"})
-
-
-def test_of_two_owners_the_one_that_pip_installs_last_wins() -> None:
-    lost = shadowed(
-        {
-            "zeta": Files(["a", "z"], True),
-            "beta": Files(["a", "b"], True),
-            "alpha": Files(["a", "c"], False),  # nothing about Python: installed before the others
-        }
-    )
-    assert lost == {"zeta": {"a"}, "alpha": {"a"}}
 
 
 def test_shadowed_files_are_in_no_layer_but_in_their_record(tmp_path: Path) -> None:

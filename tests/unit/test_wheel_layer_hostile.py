@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from envlock.errors import EnvlockError, InputError
-from envlock.layers.shadows import Files, shadowed
 from envlock.layers.target import Target
 from tests.support.layers import HERE, installed, lock_wheel, maker, raw_wheel, saved
 from tests.support.packages import save, wheel
@@ -175,11 +174,6 @@ def test_an_encrypted_member(tmp_path: Path) -> None:
     path = tmp_path / "demo-1.0-py3-none-any.whl"
     path.write_bytes(content)
     refused(path, "encrypted")
-
-
-def test_one_package_s_file_is_another_s_folder() -> None:
-    with pytest.raises(InputError, match=r"one and two cannot be installed together: /opt/x"):
-        shadowed({"one": Files(["opt/x"], True), "two": Files(["opt/x/y"], True)})
 
 
 def test_nothing_of_a_refused_wheel_stays(tmp_path: Path) -> None:
