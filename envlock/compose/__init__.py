@@ -2,7 +2,7 @@
 
 from envlock.compose.assemble import Ahead, Assembled, Means, assemble
 from envlock.compose.image import compose
-from envlock.compose.small import SmallLayer, small_layers, user_layer
+from envlock.compose.small import SmallLayer, small_layers
 from envlock.compose.system import Installer, SystemPackages, system_layer
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "compose",
     "small_layers",
     "system_layer",
-    "user_layer",
 ]

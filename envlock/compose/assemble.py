@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from envlock.compose.image import compose
-from envlock.compose.small import SmallLayer, small_layers, user_layer
+from envlock.compose.small import SmallLayer, small_layers
 from envlock.compose.system import Installer, SystemPackages, system_layer
 from envlock.errors import EngineError
 from envlock.formats.base_files import BaseFiles, as_json, from_json, read_layers
@@ -81,8 +81,7 @@ def assemble(
             below.append(layer)
             means.ahead(config, below)
     files = _files(base, system, means.store)
-    user = user_layer(plan, files)
-    small = [*([user] if user else []), *small_layers(plan, project=project, files=files)]
+    small = small_layers(plan, project=project, files=files)
     layers = [*below, *(_kept(layer, means.store) for layer in small)]
     return Assembled(
         image=compose(plan, layers, base_config=config),

@@ -1,4 +1,4 @@
-"""The layers that are so small that they are made from the plan at once: user, envlock's own files, the project."""
+"""The layers that are so small that they are made from the plan at once: user and envlock's own files, the project."""
 
 from __future__ import annotations
 
@@ -27,39 +27,33 @@ class SmallLayer:
     blocks: Callable[[], Iterator[bytes]]
 
 
-def user_layer(plan: Plan, files: BaseFiles) -> SmallLayer | None:
-    """Return the layer with the user, the home and the working directory; None for root with a folder that is there.
-
-    ``files`` says what is below it (base and system packages). Raises ``LockError`` where the user's name is taken.
-    """
-    entries = list(_user_entries(plan, files))
-    if not entries:
-        return None
-    wanted = files.with_folders(entries)
-    return _small(f"user {plan.config.user} and {plan.config.workdir}", wanted)
-
-
 def small_layers(plan: Plan, *, project: Path | None, files: BaseFiles) -> list[SmallLayer]:
-    """Return the layers with envlock's own files and with the project's, as far as the plan has them.
+    """Return the layers with the user and envlock's own files, and with the project's, as far as the plan has them.
 
-    ``project`` is its folder; None leaves its layer out. Reading its files raises ``StorageError`` where they are not
-    what they were.
+    ``files`` says what is below them (base and system packages); ``project`` is the project's folder, and None leaves
+    its layer out. Raises ``LockError`` where the user's name is taken; reading the project's files raises
+    ``StorageError`` where they are not what they were.
     """
     made = []
     for layer in plan.layers:
         if isinstance(layer, MetadataLayer):
-            entries = [
-                Entry(path=f"{METADATA}/{name}".lstrip("/"), content=content, size=len(content))
-                for name, content in layer.files.items()
-            ]
-            made.append(_small("the environment's own lock and requirements", files.with_folders(entries)))
+            # One layer: each one above a changed package costs an engine as much as a small package.
+            entries = [*_user_entries(plan, files), *_own_entries(layer)]
+            title = f"user {plan.config.user}, {plan.config.workdir}, the environment's own lock and requirements"
+            made.append(_small(title, files.with_folders(entries)))
         elif isinstance(layer, ProjectLayer) and project is not None:
             entries = _project_entries(plan, layer, project, files)
             made.append(_small(_project_title(plan, layer), files.with_folders(entries)))
     return made
 
 
+def _own_entries(layer: MetadataLayer) -> Iterator[Entry]:
+    for name, content in layer.files.items():
+        yield Entry(path=f"{METADATA}/{name}".lstrip("/"), content=content, size=len(content))
+
+
 def _user_entries(plan: Plan, files: BaseFiles) -> Iterator[Entry]:
+    """Yield the user, the home and the working directory; nothing for root with a folder that is there."""
     config = plan.config
     if config.uid:
         home = f"home/{config.user}"
@@ -79,7 +73,7 @@ def _project_entries(plan: Plan, layer: ProjectLayer, project: Path, files: Base
     top, uid = plan.config.workdir.strip("/"), plan.config.uid
     folders = {parent for file in layer.files for parent in _parents(file.path)}
     found = files.find(top) if top else None
-    # The user layer has made it the user's; root leaves what is there as it is.
+    # The layer below has made it the user's; root leaves what is there as it is.
     mine = [Entry(path=top, folder=True, uid=uid, mode=found.mode if found else None)] if top else []
     return [
         *mine,

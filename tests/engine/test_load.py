@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envlock.compose import compose, small_layers, user_layer
+from envlock.compose import compose, small_layers
 from envlock.errors import DamagedLayer, EngineError
 from envlock.formats.oci_archive import loadable
 from envlock.model.lock import Descriptor
@@ -72,7 +72,7 @@ def test_the_engine_gets_what_it_lacks_and_the_image_is_ours(world: World, store
 
 
 def test_a_whole_image_runs_as_its_user(world: World, store: Layers, tmp_path: Path) -> None:
-    made = [user_layer(world.plan, world.files), *small_layers(world.plan, project=tmp_path, files=world.files)]
+    made = small_layers(world.plan, project=tmp_path, files=world.files)
     image = world.image(*(store.small(layer) for layer in made))
     loaded = world.load(image, store)
     script = "id -un; id -u; pwd; touch here && echo written; ls /opt/envlock"
