@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +33,10 @@ class BlobRegistry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     host: str = ""
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    strict: Callable[[str, str], bool] = lambda *_: True  # whether it has a blob that a manifest names
+
+    def __post_init__(self) -> None:
+        self.strict = lambda repository, digest: (repository, digest) in self.blobs
 
     def add(self, repository: str, content: bytes) -> str:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -136,6 +141,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _manifest(self, name: str, target: str) -> None:
         if self.command == "PUT":
+            named = json.loads(self.body)
+            parts = [part["digest"] for part in (named.get("config"), *named.get("layers", ())) if part]
+            if not all(self.world.strict(name, part) for part in parts):
+                self.answer(404, body=b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown"}]}')
+                return
             digest = f"sha256:{hashlib.sha256(self.body).hexdigest()}"
             for key in (target, digest):
                 self.world.manifests[name, key] = (self.headers["Content-Type"], self.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
@@ -170,6 +171,28 @@ class Exchange(Client):
                 hint=f"log in: `docker login {self._account}`; is the account allowed to?",
             )
         return response
+
+
+class Exchanges:
+    """Exchanges with one repository: one for each thread, whose connection and token serve all that the thread asks."""
+
+    def __init__(self, make: Callable[[], Exchange]) -> None:
+        self._make = make
+        self._mine = threading.local()
+        self._opened: list[Exchange] = []
+
+    def mine(self) -> Exchange:
+        """Return this thread's own."""
+        found: Exchange | None = getattr(self._mine, "exchange", None)
+        if found is None:
+            found = self._mine.exchange = self._make()
+            self._opened.append(found)
+        return found
+
+    def close(self) -> None:
+        """End all connections, when no thread asks any more."""
+        for exchange in self._opened:
+            exchange.close()
 
 
 def _server(url: str) -> tuple[str, str | None, int | None]:

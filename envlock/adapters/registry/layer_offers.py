@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from envlock.adapters.docker_login import Credentials
 from envlock.adapters.packed_layers import PackedLayers
-from envlock.adapters.registry.exchange import Exchange
+from envlock.adapters.registry.exchange import Exchange, Exchanges
 from envlock.adapters.registry.shared_layers import parse_place
 from envlock.adapters.registry.upload import has_blob, has_manifest, put_manifest, send_blob
 from envlock.formats import layer_artifact as artifact
@@ -96,22 +96,19 @@ class _Offer:
     def __init__(
         self, exchange: Callable[[], Exchange], packed: PackedLayers, open_layer: OpenLayer, task: Task
     ) -> None:
-        self._exchange = exchange
+        self._exchanges = Exchanges(exchange)
         self._packed = packed
         self._open_layer = open_layer
         self._task = task
         self._lock = threading.Lock()
         self._first = threading.Lock()  # whoever comes first sends the blob that all manifests name
-        self._mine = threading.local()
-        self._opened: list[Exchange] = []
         self._has_empty = False
         self.stopped = threading.Event()
         self.layers = self.notes = self.sent = 0
 
     def close(self) -> None:
         """End all connections."""
-        for registry in self._opened:
-            registry.close()
+        self._exchanges.close()
 
     def layer(self, layer: StoredLayer) -> None:
         """Have a layer there."""
@@ -142,15 +139,9 @@ class _Offer:
                 self.notes += 1
 
     def _registry(self) -> Exchange:
-        """Return this thread's own connections."""
         if self.stopped.is_set():
             raise _Stopped
-        found: Exchange | None = getattr(self._mine, "registry", None)
-        if found is None:
-            found = self._mine.registry = self._exchange()
-            with self._lock:
-                self._opened.append(found)
-        return found
+        return self._exchanges.mine()
 
     def _send(self, registry: Exchange, blob: Descriptor, content: IO[bytes]) -> None:
         if not has_blob(registry, blob.digest):

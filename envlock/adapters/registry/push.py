@@ -15,8 +15,15 @@ from urllib.parse import urlsplit
 from envlock.adapters.docker_login import Credentials
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry.download import blob_blocks
-from envlock.adapters.registry.exchange import Exchange
-from envlock.adapters.registry.upload import has_blob, mount_blob, put_manifest, send_blob
+from envlock.adapters.registry.exchange import Exchange, Exchanges
+from envlock.adapters.registry.upload import (
+    BlobsMissing,
+    has_blob,
+    listed_blobs,
+    mount_blob,
+    put_manifest,
+    send_blob,
+)
 from envlock.errors import RegistryError, StorageError
 from envlock.formats import oci
 from envlock.formats.hosts import is_loopback
@@ -105,17 +112,15 @@ class Blobs:
             shared=parse_reference(shared) if shared else None,
         )
         ours = [*local_base, *image.layers]
-        total = sum(layer.size for layer in image.base_layers) + sum(layer.size for layer in ours)
-        with progress.task(f"Pushing {target.name}", total=total, unit="B") as task:
-            base_layers, layers = job.layers(image.base_layers, ours, task)
-        config = oci.described(oci.CONFIG, image.config)
-        with closing(self._exchange(target)) as registry:
-            if not has_blob(registry, config.digest):
-                job.sent(send_blob(registry, config, io.BytesIO(image.config)))
-            manifest = oci.manifest(config, [*base_layers, *layers])
-            digest = oci.digest_of(manifest)
-            for name in names:
-                put_manifest(registry, manifest, target=name.target, media_type=oci.MANIFEST, digest=digest)
+        with closing(job):
+            for trusting in (True, False):
+                try:
+                    digest = job.run(image, ours, [name.target for name in names], progress, trusting=trusting)
+                except BlobsMissing:
+                    if not trusting:
+                        raise
+                else:
+                    break
         return Pushed(digest=digest, sent=job.bytes, blobs=job.blobs)
 
     def _exchange(self, name: Reference, *, base: str | None = None, also: Sequence[str] = ()) -> Exchange:
@@ -139,7 +144,7 @@ class _Stopped(Exception):  # only ever seen inside this module: what stopped th
 
 
 class _Push:
-    """The layers of one push."""
+    """One push; a context's ``close`` ends its connections."""
 
     def __init__(
         self,
@@ -152,25 +157,55 @@ class _Push:
         open_layer: OpenLayer,
         shared: Reference | None,
     ) -> None:
-        self._target = target
         self._base = base
-        self._exchange = exchange
         self._open_blob = open_blob
         self._packed = packed
         self._open_layer = open_layer
-        self._shared = shared if shared is not None and shared.registry == target.registry else None
+        self._target = target
+        # Repositories of the same registry that blobs are mounted from.
+        near = [one for one in (base, shared) if one is not None and one.registry == target.registry]
+        self._near_base = base if base in near else None
+        self._shared = shared if shared in near else None
+        also = [f"repository:{one.path}:pull" for one in near]
+        self._exchanges = Exchanges(lambda: exchange(target, also=also))
+        self._listed: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.bytes = 0
         self.blobs = 0
 
-    def sent(self, size: int) -> None:
-        """Count a blob that went over the line."""
-        with self._lock:
-            self.bytes += size
-            self.blobs += 1
+    def close(self) -> None:
+        """End all connections."""
+        self._exchanges.close()
 
-    def layers(
+    def run(
+        self,
+        image: ComposedImage,
+        ours: Sequence[StoredLayer],
+        targets: Sequence[str],
+        progress: Progress,
+        *,
+        trusting: bool,
+    ) -> str:
+        """Have everything there; return the manifest's digest.
+
+        ``trusting``: what the manifest names that has the tag so far need not be asked for, layer by layer.
+        """
+        registry = self._exchanges.mine()
+        self._listed = listed_blobs(registry, targets[0]) if trusting else frozenset()
+        total = sum(layer.size for layer in image.base_layers) + sum(layer.size for layer in ours)
+        with progress.task(f"Pushing {self._target.name}", total=total, unit="B") as task:
+            base_layers, layers = self._layers(image.base_layers, ours, task)
+        config = oci.described(oci.CONFIG, image.config)
+        if not self._has(registry, config.digest):
+            self._send(registry, config, io.BytesIO(image.config))
+        manifest = oci.manifest(config, [*base_layers, *layers])
+        digest = oci.digest_of(manifest)
+        for target in targets:
+            put_manifest(registry, manifest, target=target, media_type=oci.MANIFEST, digest=digest)
+        return digest
+
+    def _layers(
         self, base: Sequence[Descriptor], ours: Sequence[StoredLayer], task: Task
     ) -> tuple[list[Descriptor], list[Descriptor]]:
         """Have all layers there, several at a time; return their descriptors in order."""
@@ -189,32 +224,36 @@ class _Push:
     def _layer(self, layer: StoredLayer, task: Task) -> Descriptor:
         task.note(layer.title)
         known = self._packed.known(layer)
-        also = [f"repository:{self._shared.path}:pull"] if self._shared else []
-        with closing(self._exchange(self._target, also=also)) as registry:
-            if known is None or not (has_blob(registry, known.digest) or self._mounted(registry, known)):
-                with self._packed.packed(layer, self._open_layer) as (blob, file):
-                    if known is not None or not has_blob(registry, blob.digest):
-                        self.sent(send_blob(registry, blob, file, advance=self._go_on))
-                    known = blob
+        registry = self._exchanges.mine()
+        if known is None or not (self._has(registry, known.digest) or self._mounted(registry, known, self._shared)):
+            with self._packed.packed(layer, self._open_layer) as (blob, file):
+                if known is not None or not self._has(registry, blob.digest):
+                    self._send(registry, blob, file)
+                known = blob
         task.advance(layer.size)
         return known
-
-    def _mounted(self, registry: Exchange, blob: Descriptor) -> bool:
-        return self._shared is not None and mount_blob(registry, blob.digest, source=self._shared.path)
 
     def _base_layer(self, blob: Descriptor, task: Task) -> None:
         if self._base is None:
             raise RegistryError("the base's layers are in no registry", hint="give the base a registry, or lock again")
-        near = self._base.registry == self._target.registry
-        also = [f"repository:{self._base.path}:pull"] if near else []
-        with closing(self._exchange(self._target, also=also)) as registry:
-            there = has_blob(registry, blob.digest) or (
-                near and mount_blob(registry, blob.digest, source=self._base.path)
-            )
-            if not there:
-                with closing(self._seekable(blob)) as file:
-                    self.sent(send_blob(registry, blob, file, advance=self._go_on))
+        registry = self._exchanges.mine()
+        if not (self._has(registry, blob.digest) or self._mounted(registry, blob, self._near_base)):
+            with closing(self._seekable(blob)) as file:
+                self._send(registry, blob, file)
         task.advance(blob.size)
+
+    def _has(self, registry: Exchange, digest: str) -> bool:
+        return digest in self._listed or has_blob(registry, digest)
+
+    @staticmethod
+    def _mounted(registry: Exchange, blob: Descriptor, source: Reference | None) -> bool:
+        return source is not None and mount_blob(registry, blob.digest, source=source.path)
+
+    def _send(self, registry: Exchange, blob: Descriptor, file: IO[bytes]) -> None:
+        sent = send_blob(registry, blob, file, advance=self._go_on)
+        with self._lock:
+            self.bytes += sent
+            self.blobs += 1
 
     def _seekable(self, blob: Descriptor) -> IO[bytes]:
         """Return a layer of the base as a file: the one that is on this machine already, or a copy."""
