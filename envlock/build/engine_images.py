@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from envlock.errors import EngineError
+from envlock.build.workshop import Unfinished
+from envlock.errors import EngineError, EnvlockError
 from envlock.model.lock import Base
 from envlock.ports import Engine, Progress
 
@@ -28,6 +29,18 @@ def have_base(base: Base, *, platform: str, engine: Engine, progress: Progress) 
         + (f": its {base.reference} is another image, {other.id[:19]}" if other else ""),
         hint="load it with 'docker load', or lock again with the base that is there",
     )
+
+
+def forget_unfinished(unfinished: Unfinished, engine: Engine) -> None:
+    """Remove images without a name that earlier builds sent, and did not live to see."""
+    for left in unfinished.left():
+        found = next(filter(None, map(engine.find, left.ids)), None)
+        if found is None and not left.old:
+            continue  # the engine may still be at work on it
+        if found is not None and not found.tags:
+            with suppress(EnvlockError):  # somebody uses it
+                engine.remove(found.id)
+        left.forget()
 
 
 @contextmanager

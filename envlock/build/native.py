@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 from envlock.build.ahead import Ahead
 from envlock.build.checked import installed_in
-from envlock.build.engine_images import discarded_on_failure, have_base
+from envlock.build.engine_images import discarded_on_failure, forget_unfinished, have_base
 from envlock.build.workshop import Builder, Offer, Stopwatch, Workshop
 from envlock.compose import Assembled, Means, assemble
 from envlock.errors import DamagedLayer, EnvlockError
@@ -21,7 +22,7 @@ from envlock.model.image import Image, Installed
 from envlock.model.layers import ComposedImage
 from envlock.model.lock import Descriptor
 from envlock.model.plan import Plan
-from envlock.ports import EngineImage, OpenedBase, Supplies, Wanted
+from envlock.ports import EngineImage, Loaded, OpenedBase, Supplies, Wanted
 
 T = TypeVar("T")
 
@@ -102,9 +103,10 @@ class _Job:
             assembled = self._assembled(means_of(self._plan, self._workshop))
             installed, reused = as_locked(self._plan.lock), False
         else:
-            with self._ahead(engine) as ahead:
+            before = cache(partial(engine.find, self._outlets.names[0]))
+            with self._ahead(engine, before) as ahead:
                 assembled = self._assembled(replace(means_of(self._plan, self._workshop), ahead=ahead))
-                installed, reused = self._in_engine(assembled.image, engine, ahead)
+                installed, reused = self._in_engine(assembled.image, engine, ahead, before)
         composed = assembled.image
         if self._workshop.offer is not None:
             with self._watch("share"):
@@ -134,12 +136,13 @@ class _Job:
 
     # --- the engine ---------------------------------------------------------------------------------------------------
 
-    def _ahead(self, engine: Builder) -> Ahead:
+    def _ahead(self, engine: Builder, before: Callable[[], EngineImage | None]) -> Ahead:
         return Ahead(
             self._plan,
             engine,
             self._supplies(engine),
             loadable=partial(self._loadable, engine=engine),
+            before=before,
             progress=self._workshop.progress,
         )
 
@@ -150,22 +153,36 @@ class _Job:
             open_blob=self._base.layer if self._plan.base.layers else None,
         )
 
-    def _in_engine(self, composed: ComposedImage, engine: Builder, ahead: Ahead) -> tuple[Installed, bool]:
+    def _in_engine(
+        self, composed: ComposedImage, engine: Builder, ahead: Ahead, before: Callable[[], EngineImage | None]
+    ) -> tuple[Installed, bool]:
         """Load and tag; return what is installed, and whether nothing had to be done."""
-        before = engine.find(self._outlets.names[0])
-        near = (before.id,) if before is not None else ()
-        with self._watch("load"):
-            supplies = replace(self._supplies(engine), near=(*ahead.finish(), *near))
-            loaded = engine.load(self._loadable(composed, engine), supplies, progress=self._workshop.progress)
-        current = before if before is not None and before.id == loaded.id else None
-        with discarded_on_failure(loaded.id, engine):
-            if current is None:
+        image, unfinished = self._loadable(composed, engine), self._workshop.unfinished
+        with unfinished.sending((composed.image_id, image.digest)):
+            with self._watch("load"):
+                loaded = self._loaded(image, ahead)
+            found = before()
+            current = found if found is not None and found.id == loaded.id else None
+            with discarded_on_failure(loaded.id, engine):
+                installed = self._installed(composed, loaded.id, engine)
+                with self._watch("tag"):
+                    for name in self._untagged(current):
+                        engine.tag(loaded.id, name)
+        if current is None:
+            with suppress(EnvlockError):  # the image is what was asked for
                 ahead.forget_abandoned()
-            installed = self._installed(composed, loaded.id, engine)
-            with self._watch("tag"):
-                for name in self._untagged(current):
-                    engine.tag(loaded.id, name)
+                forget_unfinished(unfinished, engine)
         return installed, current is not None
+
+    @staticmethod
+    def _loaded(image: Loadable, ahead: Ahead) -> Loaded:
+        try:
+            return ahead.load(image)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                "the engine may still be at work on the image; the next build takes away what comes of it"
+            )
+            raise
 
     def _untagged(self, found: EngineImage | None) -> list[str]:
         there = set(found.tags) if found is not None else set()

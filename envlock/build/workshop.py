@@ -27,6 +27,31 @@ class Readings(Protocol):
         """Remember it."""
 
 
+class Left(Protocol):
+    """An image that was on its way to the engine when a build ended."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Return all that the engine may call it."""
+
+    @property
+    def old(self) -> bool:
+        """Say whether it would be there by now, if it came at all."""
+
+    def forget(self) -> None:
+        """Remember it no longer."""
+
+
+class Unfinished(Protocol):
+    """What engines were being given when builds ended: they cannot be stopped."""
+
+    def sending(self, ids: Sequence[str]) -> AbstractContextManager[None]:
+        """Remember an image until the context ends well."""
+
+    def left(self) -> Iterator[Left]:
+        """Yield what nobody sends any more."""
+
+
 class Builder(Engine, Installer, Protocol):
     """An engine that can also install system packages in a container."""
 
@@ -101,6 +126,7 @@ class Workshop:
     publisher: Publisher
     layouts: Layouts
     readings: Readings
+    unfinished: Unfinished
     offer: Offer | None = None  # where made layers are shared
     guard: Callable[[str], AbstractContextManager[None]]  # one build at a time of the thing with this name
     progress: Progress

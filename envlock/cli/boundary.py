@@ -39,7 +39,8 @@ class Boundary(TyperGroup):
             print(describe(error), file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as interrupt:
-            print("envlock: interrupted; nothing is left behind", file=sys.stderr)
+            left = getattr(interrupt, "__notes__", ["nothing is left behind"])
+            print(f"envlock: interrupted; {'; '.join(left)}", file=sys.stderr)
             raise typer.Exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED) from None
         except BrokenPipeError:
             _close_stdout()  # whoever read our output has what they wanted

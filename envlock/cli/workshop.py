@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.publishing import DiskLayouts, RegistryPublisher
 from envlock.adapters.registry import HttpRegistry
 from envlock.adapters.registry.push import Blobs
+from envlock.adapters.unfinished import FileUnfinished
 from envlock.build import Workshop, have_base
 from envlock.cli.world import World
 from envlock.layers.store import LayerStore
@@ -70,9 +72,17 @@ def _workshop(
         offer=_offer(sharing.write, packed, world) if sharing.write else None,
         layouts=DiskLayouts(packed),
         readings=ImageReadings(world.cache / "images"),
+        unfinished=FileUnfinished(
+            world.state / "unfinished" / (_name(world.engine.address) if with_engine else "none")
+        ),
         guard=FileGuard(world.state / "locks", waiting=world.progress.message),
         progress=world.progress,
     )
+
+
+def _name(address: str) -> str:
+    """Return a name for a file: an address may say more than a path may."""
+    return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def _bases(blobs: Blobs, store: LayerStore, *, with_engine: bool, world: World) -> Bases:

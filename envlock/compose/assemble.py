@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from envlock.compose.image import compose
 from envlock.compose.small import SmallLayer, small_layers
@@ -29,12 +29,22 @@ from envlock.ports import Artifacts, OpenedBase, Progress, Wanted
 _FORMAT = 1  # of the notes about files
 
 
-# Told of the base's configuration and the layers that are there so far, bottom first, while the rest is being made.
-Ahead = Callable[[bytes, Sequence[StoredLayer]], None]
+class Ahead(Protocol):
+    """Who is told of layers while others are being made; ``config`` is the base's configuration."""
+
+    def outlook(self, config: bytes, layers: Sequence[StoredLayer | None]) -> None:
+        """Take note of the layers of all packages, from the bottom, once; None is being made."""
+
+    def reached(self, config: bytes, layers: Sequence[StoredLayer]) -> None:
+        """Take note of the layers that are there, up to the first that is not."""
 
 
-def _nobody(_config: bytes, _layers: Sequence[StoredLayer]) -> None:
-    pass
+class _Nobody:
+    def outlook(self, config: bytes, layers: Sequence[StoredLayer | None]) -> None:
+        pass
+
+    def reached(self, config: bytes, layers: Sequence[StoredLayer]) -> None:
+        pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +56,7 @@ class Means:
     progress: Progress
     installer: Installer | None = None
     base_in_engine: Callable[[], str] | None = None
-    ahead: Ahead = _nobody
+    ahead: Ahead = field(default_factory=_Nobody)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,9 +87,17 @@ def assemble(
     below.append(skeleton_layer(means.store, plan.base, target, make=base.skeleton))
     with base.compiler() as compiler:
         maker = LayerMaker(means.store, compiler, target)
-        for layer in _wheels(plan, maker, supply, base, means):
-            below.append(layer)
-            means.ahead(config, below)
+        lowest = tuple(below)
+        with means.progress.task("Making layers", unit="B") as task:
+            for layer in maker.each(
+                plan.lock.wheels,
+                fetch=supply,
+                advance=task.advance,
+                begin=base.warm,
+                outlook=lambda layers: means.ahead.outlook(config, [*lowest, *layers]),
+            ):
+                below.append(layer)
+                means.ahead.reached(config, below)
     files = _files(base, system, means.store)
     small = small_layers(plan, project=project, files=files)
     layers = [*below, *(_kept(layer, means.store) for layer in small)]
@@ -128,11 +146,6 @@ def _system(plan: Plan, means: Means, supply: _Supply) -> StoredLayer | None:
         files=lambda: supply(debs),
         progress=means.progress,
     )
-
-
-def _wheels(plan: Plan, maker: LayerMaker, supply: _Supply, base: OpenedBase, means: Means) -> Iterator[StoredLayer]:
-    with means.progress.task("Making layers", unit="B") as task:
-        yield from maker.each(plan.lock.wheels, fetch=supply, advance=task.advance, begin=base.warm)
 
 
 def _files(base: OpenedBase, system: StoredLayer | None, store: LayerStore) -> BaseFiles:

@@ -83,9 +83,15 @@ def archive(
     for layer, blob in zip(image.layers, loaded.layers[count:], strict=True):
         if blob.digest not in done:
             done.add(blob.digest)
-            with closing(open_layer(layer)) as stream:
-                yield from _blob(blob, stream, partial(damaged, layer))
+            yield from layer_file(layer, open_layer)
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def layer_file(layer: StoredLayer, open_layer: OpenLayer) -> Iterator[bytes]:
+    """Yield a layer's part of an archive; raises ``DamagedLayer``, and what opening and reading raise."""
+    blob = Descriptor(media_type=oci.LAYER_TAR, digest=layer.diff_id, size=layer.size)
+    with closing(open_layer(layer)) as stream:
+        yield from _blob(blob, stream, partial(damaged, layer))
 
 
 def file(path: str, content: bytes) -> Iterator[bytes]:

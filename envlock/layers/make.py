@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from envlock.layers.archive import WheelArchive
 from envlock.layers.bringing import Bringing
@@ -32,9 +32,10 @@ from envlock.model.lock import Wheel
 Fetch = Callable[[Sequence[Wheel]], Mapping[str, Path]]  # have these wheels here, checked: sha256 → path
 Advance = Callable[[int], None]
 Begin = Callable[[], object]
+Outlook = Callable[[Sequence[StoredLayer | None]], None]
 
 
-def _nobody(_: int) -> None:
+def _nobody(_: object = None) -> None:
     pass
 
 
@@ -47,21 +48,27 @@ class LayerMaker:
         self._target = target
         self._workers = workers or len(os.sched_getaffinity(0))
 
-    def make(
-        self, wheels: Sequence[Wheel], *, fetch: Fetch, advance: Advance = _nobody, begin: Begin = lambda: None
-    ) -> tuple[StoredLayer, ...]:
-        """Return the layers of all wheels, bottom first; ``fetch`` is only asked for wheels that something lacks.
-
-        ``advance`` is told how many bytes of wheels are done, from several threads; ``begin`` is called as soon as it
-        looks as if something will have to be compiled. Raises ``InputError`` for wheels that cannot be installed,
-        ``StorageError``, and what ``fetch`` and the compiler raise.
-        """
-        return tuple(self.each(wheels, fetch=fetch, advance=advance, begin=begin))
+    def make(self, wheels: Sequence[Wheel], *, fetch: Fetch) -> tuple[StoredLayer, ...]:
+        """Return the layers of all wheels, bottom first; raises as ``each`` does."""
+        return tuple(self.each(wheels, fetch=fetch))
 
     def each(
-        self, wheels: Sequence[Wheel], *, fetch: Fetch, advance: Advance = _nobody, begin: Begin = lambda: None
+        self,
+        wheels: Sequence[Wheel],
+        *,
+        fetch: Fetch,
+        advance: Advance = _nobody,
+        begin: Begin = _nobody,
+        outlook: Outlook = _nobody,
     ) -> Iterator[StoredLayer]:
-        """Yield the layers as ``make`` returns them, each as soon as it and all below it are there."""
+        """Yield the layers of all wheels, bottom first, each as soon as it and all below it are there.
+
+        ``fetch`` is only asked for wheels that something lacks. ``advance`` is told how many bytes of wheels are done,
+        from several threads. ``begin`` is called as soon as it looks as if something will have to be compiled,
+        ``outlook`` with all layers, None for those that are still to come, where there are such.
+        Raises ``InputError`` for wheels that cannot be installed, ``StorageError``, and what ``fetch`` and the compiler
+        raise.
+        """
         here = _Here(fetch, begin)
         groups = group_wheels(wheels)
         with Bringing(self._store) as bringing:
@@ -71,6 +78,7 @@ class LayerMaker:
             missing = {key: group for group, key in zip(groups, keys, strict=True) if found[key] is None}
             if missing:
                 self._store.sweep()
+                outlook([_titled(found[key], group) for key, group in zip(keys, groups, strict=True)])
             coming = bringing.layers(missing)
             with Work(self._workers, self._compiler) as work:
                 workshop = Workshop(
@@ -87,8 +95,7 @@ class LayerMaker:
                             late = [key, *(other for other, future in coming.items() if future.result() is None)]
                             made |= _start(workshop, work, {other: missing[other] for other in late}, here)
                             coming = {other: future for other, future in coming.items() if other not in late}
-                    # The title is in the image's history: not for a remote to say.
-                    yield replace(layer or made[key].result(), title=group.title)
+                    yield _titled(layer or made[key].result(), group)
 
     def notes(self, wheels: Sequence[Wheel]) -> dict[str, Any]:
         """Return what the store knows of wheels whose layers were made, by key.
@@ -138,6 +145,15 @@ class LayerMaker:
         with WheelArchive(path, title=wheel.filename) as archive:
             plan = plan_installation(archive, wheel, target=self._target)
             return Files(plan.paths(), plan.requires_python)
+
+
+@overload
+def _titled(layer: StoredLayer, group: WheelGroup) -> StoredLayer: ...
+@overload
+def _titled(layer: StoredLayer | None, group: WheelGroup) -> StoredLayer | None: ...
+def _titled(layer: StoredLayer | None, group: WheelGroup) -> StoredLayer | None:
+    """Return the layer with the plan's own title: it is in the image's history, and not for a remote to say."""
+    return layer and replace(layer, title=group.title)
 
 
 def _start(

@@ -10,6 +10,7 @@ from typing import IO, Any, Protocol
 
 from envlock.errors import EnvlockError
 from envlock.formats.oci_archive import Loadable, OpenBlob, OpenLayer
+from envlock.model.layers import StoredLayer
 from envlock.model.lock import Descriptor
 from envlock.ports.gateway import Handler
 from envlock.ports.progress import Progress
@@ -190,6 +191,21 @@ class Engine(Protocol):
         """Have a composed image, without a name; the engine is sent only the layers that it lacks.
 
         Raises ``EngineError``, ``DamagedLayer`` where a stored layer is not what it was, and what the supplies raise.
+        """
+
+    def load_early(
+        self,
+        image: Callable[[], Loadable],
+        supplies: Supplies,
+        *,
+        like: Loadable,
+        above: Sequence[StoredLayer],
+        progress: Progress,
+    ) -> Loaded:
+        """Have a composed image of which some layers are still to come: ``image`` waits for them.
+
+        Meanwhile the engine is sent the layers ``above`` those, where it will have to be sent them anyway. ``like`` is
+        as much of the image as there is so far. Raises as ``load`` does, and what ``image`` raises.
         """
 
     def tag(self, image_id: str, reference: str) -> None:

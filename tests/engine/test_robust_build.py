@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from envlock.adapters.unfinished import FileUnfinished
 from envlock.build.ahead import STAGE_LABEL
 from envlock.model.plan import FINGERPRINT_LABEL
 from tests.engine.conftest import docker
@@ -131,6 +132,19 @@ def test_stages_of_killed_builds_go_with_the_next_build(site: Site, base: OwnBas
     assert len(base.images()) == 1
     image = site.build().json["image_id"]
     assert base.images() == [image]
+
+
+def test_what_the_engine_made_of_killed_builds_goes_with_the_next_build(site: Site, base: OwnBase) -> None:
+    site.build()
+    (engine,) = (site.top / "state" / "unfinished").iterdir()
+    base.forget_images()
+    text = f"FROM {base.name}\nLABEL org.example.what=unfinished\n"
+    subprocess.run(["docker", "build", "-q", "-"], input=text, text=True, check=True, capture_output=True)
+    with pytest.raises(KeyboardInterrupt), FileUnfinished(engine).sending(base.images()):
+        raise KeyboardInterrupt
+    image = site.build().json["image_id"]
+    assert base.images() == [image]
+    assert list(engine.iterdir()) == []
 
 
 # --- damage on the disk -----------------------------------------------------------------------------------------------

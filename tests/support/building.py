@@ -23,6 +23,7 @@ from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.publishing import DiskLayouts, PushMemory, RegistryPublisher
 from envlock.adapters.registry import HttpRegistry
 from envlock.adapters.registry.push import Blobs
+from envlock.adapters.unfinished import FileUnfinished
 from envlock.build import Workshop, have_base
 from envlock.formats.lock_json import dump_lock, fingerprint
 from envlock.layers.store import LayerStore
@@ -177,6 +178,7 @@ def workshop(engine: DockerEngine, folder: Path, progress: Progress) -> Workshop
         publisher=RegistryPublisher(blobs, packed, PushMemory(folder / "pushed")),
         layouts=DiskLayouts(packed),
         readings=ImageReadings(folder / "readings"),
+        unfinished=FileUnfinished(folder / "unfinished"),
         guard=FileGuard(folder / "locks", waiting=progress.message),
         progress=progress,
     )

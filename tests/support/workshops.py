@@ -14,6 +14,7 @@ import pytest
 from envlock.adapters.artifacts import ArtifactStore
 from envlock.adapters.guard import FileGuard
 from envlock.adapters.image_readings import ImageReadings
+from envlock.adapters.unfinished import FileUnfinished
 from envlock.build import Workshop
 from envlock.errors import RegistryError
 from envlock.formats import oci
@@ -123,6 +124,7 @@ def make_workshop(folder: Path, engine: Any, **parts: Any) -> Workshop:
         "publisher": FakePublisher(),
         "layouts": FakeLayouts(),
         "readings": ImageReadings(folder / "readings"),
+        "unfinished": FileUnfinished(folder / "unfinished"),
         "guard": FileGuard(folder / "locks", waiting=pytest.fail),
         "progress": Remembering(),
     }

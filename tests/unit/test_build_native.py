@@ -71,6 +71,11 @@ class Loading:
         )
         return Loaded(id=image_id, sent=sent, layers=len(image.image.layers))
 
+    def load_early(self, image, supplies: Supplies, *, like, above, progress) -> Loaded:
+        for layer in above:
+            supplies.open_layer(layer).close()
+        return self.load(image(), supplies, progress=progress)
+
     @contextmanager
     def container(self, name: str, *, python: str) -> Iterator[Loading]:
         self.done.append(("container",))
@@ -187,6 +192,27 @@ def test_an_image_with_other_packages_gets_no_name(bench: Bench) -> None:
     assert caught.value.details == ("intruder: not in the lock, 6 in the image",)
     assert bench.engine.done == [("load",), ("container",), ("remove",)]
     assert bench.engine.images == {}
+
+
+def test_what_the_engine_made_of_an_interrupted_build_goes_with_the_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bench.engine
+    assert engine is not None
+    load_early = Loading.load_early
+
+    def interrupted(self: Loading, *arguments: Any, **more: Any) -> Loaded:
+        load_early(self, *arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loading, "load_early", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        bench.build(bench.plan("one==1.0"))
+    assert any("the next build" in note for note in caught.value.__notes__)
+    monkeypatch.undo()
+    assert len(engine.images) == 1
+    made = bench.build(bench.plan("one==2.0"))
+    assert list(engine.images) == [made.image_id]
 
 
 def test_a_damaged_layer_is_made_again(bench: Bench) -> None:

@@ -280,5 +280,5 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make.make(wheels, fetch=lambda _: paths, advance=advance)
+        list(make.each(wheels, fetch=lambda _: paths, advance=advance))
     assert list((tmp_path / "store" / "making").iterdir()) == []

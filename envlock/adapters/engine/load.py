@@ -8,7 +8,7 @@ time only. Sending too little (an image was removed a moment ago) makes the engi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,8 +18,9 @@ from envlock.adapters.engine.connection import Connection
 from envlock.adapters.engine.failures import disk_full, explanation, is_disk_full
 from envlock.errors import EngineError
 from envlock.formats import oci
-from envlock.formats.oci_archive import Loadable, archive
+from envlock.formats.oci_archive import Loadable, archive, layer_file
 from envlock.formats.urls import scrub
+from envlock.model.layers import StoredLayer
 from envlock.model.plan import FINGERPRINT_LABEL
 from envlock.ports import Loaded, Progress, Supplies
 
@@ -42,34 +43,38 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
         if found is not None:
             return Loaded(id=str(found["Id"]), sent=0, layers=0)
     known = _known(connection, image, near=supplies.near)
-    base_there = _covers(known, image.image.base_diff_ids)
-    if not base_there and supplies.pull_base is not None:
-        supplies.pull_base()
-        base_there = True
-    first = supplies if not base_there else Supplies(open_layer=supplies.open_layer)
-    try:
-        return _send(
-            connection, image, first, without=_present(known, image, connection.keeps_blobs), progress=progress
-        )
-    except _Lacking as error:
-        # Something went away in the meantime.
-        if supplies.pull_base is not None:
-            supplies.pull_base()
-        everything = Supplies(open_layer=supplies.open_layer, open_blob=supplies.open_blob)
-        try:
-            return _send(connection, image, everything, without=(), progress=progress)
-        except _Lacking:
-            raise EngineError(
-                "the engine does not take the image: layers of its base are missing there",
-                hint="is another program removing images? run the command again",
-                details=error.details,
-            ) from error
+    lacking = _lacking(connection, image, known)
+    job = _Load(connection, lambda: image, known, progress, total=sum(layer.size for layer in lacking))
+    return job.run(supplies, like=image, above=())
+
+
+def load_early(
+    connection: Connection,
+    image: Callable[[], Loadable],
+    supplies: Supplies,
+    *,
+    like: Loadable,
+    above: Sequence[StoredLayer],
+    progress: Progress,
+) -> Loaded:
+    """Have an image of which some layers are still to come; see ``ports.Engine``. Raises as ``load`` does.
+
+    An archive's files may come in any order, and engines look at it when it is whole: so what lies above the changed
+    layers can be on its way while those are being made.
+    """
+    known = _known(connection, like, near=supplies.near)
+    job = _Load(connection, image, known, progress)
+    return job.run(supplies, like=like, above=() if connection.keeps_blobs else above)
 
 
 def lacks(connection: Connection, image: Loadable) -> int:
     """Return how many bytes of layers loading this image would send."""
-    present = _present(_known(connection, image), image, connection.keeps_blobs)
-    return sum(layer.size for layer in image.image.layers if layer.diff_id not in present)
+    return sum(layer.size for layer in _lacking(connection, image, _known(connection, image)))
+
+
+def _lacking(connection: Connection, image: Loadable, known: Sequence[tuple[str, ...]]) -> list[StoredLayer]:
+    present = _present(known, image, connection.keeps_blobs)
+    return [layer for layer in image.image.layers if layer.diff_id not in present]
 
 
 def _known(connection: Connection, image: Loadable, *, near: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -77,7 +82,7 @@ def _known(connection: Connection, image: Loadable, *, near: Sequence[str] = ())
     wanted = image.image.diff_ids
     count = len(image.image.base_diff_ids)
     found: list[tuple[str, ...]] = []
-    for number, image_id in enumerate(dict.fromkeys((*near, *_candidates(connection, image)))):
+    for number, image_id in enumerate(_near_and_far(connection, image, near)):
         if number >= _ENOUGH_RELATED and _covers(found, wanted[: count + 1]):
             break
         layers = _diff_ids(connection, image_id)
@@ -95,6 +100,11 @@ def _known(connection: Connection, image: Loadable, *, near: Sequence[str] = ())
                 found.append(layers)
                 break
     return found
+
+
+def _near_and_far(connection: Connection, image: Loadable, near: Sequence[str]) -> Iterator[str]:
+    yield from near
+    yield from (other for other in _candidates(connection, image) if other not in near)
 
 
 def _candidates(connection: Connection, image: Loadable) -> list[str]:
@@ -156,7 +166,7 @@ class _Lacking(EngineError):
 class _Counted:
     """An archive on its way: how much of it went out, and what went wrong on this side."""
 
-    def __init__(self, blocks: Iterator[bytes], advance: Callable[[int], None]) -> None:
+    def __init__(self, blocks: Generator[bytes], advance: Callable[[int], None]) -> None:
         self._blocks = blocks
         self._advance = advance
         self.sent = 0
@@ -178,6 +188,10 @@ class _Counted:
         if size:
             yield self._out(held)
 
+    def close(self) -> None:
+        """End it, wherever it is."""
+        self._blocks.close()
+
     def _out(self, held: list[bytes]) -> bytes:
         block = held[0] if len(held) == 1 else b"".join(held)
         self.sent += len(block)
@@ -185,25 +199,69 @@ class _Counted:
         return block
 
 
-def _send(
-    connection: Connection, image: Loadable, supplies: Supplies, *, without: Iterable[str], progress: Progress
-) -> Loaded:
-    absent = set(without)
-    ours = [layer for layer in image.image.layers if layer.diff_id not in absent]
-    total = sum(layer.size for layer in ours)
-    with progress.task("Loading the image into the engine", total=total or None, unit="B") as task:
-        blocks = archive(image, without=absent, open_layer=supplies.open_layer, open_blob=supplies.open_blob)
-        body = _Counted(blocks, task.advance)
+class _Load:
+    """One image on its way; ``known`` has the layers of images that the engine has."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        image: Callable[[], Loadable],
+        known: Sequence[tuple[str, ...]],
+        progress: Progress,
+        *,
+        total: int | None = None,
+    ) -> None:
+        self._connection = connection
+        self._image = image
+        self._known = known
+        self._progress = progress
+        self._total = total
+
+    def run(self, supplies: Supplies, *, like: Loadable, above: Sequence[StoredLayer]) -> Loaded:
+        """Send what is lacking, ``above`` first; where that turns out to be too little, everything."""
+        base_there = _covers(self._known, like.image.base_diff_ids)
+        if not base_there and supplies.pull_base is not None:
+            supplies.pull_base()
+            base_there = True
+        without_base = Supplies(open_layer=supplies.open_layer)
         try:
-            with connection.reported("loading the image", also=_refused):
-                name = _follow(connection.api, body)
-        except EngineError:
-            if body.error is not None:
-                raise body.error from None  # the engine only saw that the stream ended
-            raise
-        finally:
-            blocks.close()  # type: ignore[attr-defined]
-    return Loaded(id=_loaded_as(connection, image, name), sent=body.sent, layers=len(ours))
+            return self._send(without_base if base_there else supplies, above)
+        except _Lacking:
+            # Something went away in the meantime.
+            if supplies.pull_base is not None:
+                supplies.pull_base()
+            self._known, self._total = (), None
+            try:
+                return self._send(supplies, ())
+            except _Lacking as error:
+                raise EngineError(
+                    "the engine does not take the image: layers of its base are missing there",
+                    hint="is another program removing images? run the command again",
+                    details=error.details,
+                ) from error
+
+    def _send(self, supplies: Supplies, above: Sequence[StoredLayer]) -> Loaded:
+        with self._progress.task("Loading the image into the engine", total=self._total or None, unit="B") as task:
+            body = _Counted(self._archive(supplies, above), task.advance)
+            try:
+                with self._connection.reported("loading the image", also=_refused):
+                    name = _follow(self._connection.api, body)
+            except EngineError:
+                if body.error is not None:
+                    raise body.error from None  # the engine only saw that the stream ended
+                raise
+            finally:
+                body.close()
+        image = self._image()
+        layers = len({*above, *_lacking(self._connection, image, self._known)})
+        return Loaded(id=_loaded_as(self._connection, image, name), sent=body.sent, layers=layers)
+
+    def _archive(self, supplies: Supplies, above: Sequence[StoredLayer]) -> Generator[bytes]:
+        for layer in above:
+            yield from layer_file(layer, supplies.open_layer)
+        image = self._image()
+        absent = _present(self._known, image, self._connection.keeps_blobs) | {layer.diff_id for layer in above}
+        yield from archive(image, without=absent, open_layer=supplies.open_layer, open_blob=supplies.open_blob)
 
 
 def _follow(api: Any, body: _Counted) -> str:
