@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from envlock.formats.oci import hex_of
+from envlock.layers.claims import locked, unheld
 
 _PATIENCE = 3600  # seconds after which nothing comes of it any more
 
@@ -25,31 +26,34 @@ class FileUnfinished:
         self._folder = folder
 
     @contextmanager
-    def sending(self, ids: Sequence[str]) -> Iterator[None]:
-        """Remember an image, by all that the engine may call it; forget it when the context ends well."""
+    def sending(self, ids: Sequence[str]) -> Iterator[Callable[[], None]]:
+        """Hold an image, by all that the engine may call it; what the context gives remembers it until that ends well.
+
+        Waits where another process takes away what an earlier build left of it.
+        """
         path = self._folder / f"{hex_of(ids[0])}.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            file = path.open("wb")
+            file = locked(path)
         except OSError:
-            yield
+            yield lambda: None
             return
-        with file:
+
+        def remember() -> None:
             with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.write(json.dumps(list(ids)).encode())
-                file.flush()
-            yield
+                file.truncate(0)
+                os.write(file.fileno(), json.dumps(list(ids)).encode())
+
+        with file:
+            yield remember
             with suppress(OSError):
                 path.unlink()
 
     def left(self) -> Iterator[Left]:
-        """Yield what nobody sends any more."""
-        for path in sorted(self._folder.glob("*.json")):
-            with suppress(OSError), path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                age = time.time() - path.stat().st_mtime
-                yield Left(ids=_ids(file.read()), old=age > _PATIENCE, path=path)
+        """Yield what nobody sends any more, held until the next one is asked for."""
+        for path, file in unheld(self._folder, "*.json"):
+            age = time.time() - path.stat().st_mtime
+            yield Left(ids=_ids(file.read()), old=age > _PATIENCE, path=path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ of layers below. So there are two things to do meanwhile:
 
 * Where much is new: what is there so far, from the bottom, is loaded as an image of its own, which has no name (a
   *stage*). When the image itself is loaded, these layers are there already.
-* Where little is new: the layers above it are sent already, as the engine will have to unpack them again.
+* Where little is new: the layers above it are sent already, as the engine will have to unpack them again. (One that
+  keeps layers by themselves has them.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from envlock.build.workshop import Builder
 from envlock.compose import compose
@@ -33,6 +34,7 @@ _ABANDONED = 3600  # seconds after which another plan's stage is of a build that
 _ENOUGH = 64 << 20  # bytes: less is loaded in the end, with the rest
 _SETTLED = 0.3  # seconds without a further layer: the next one is being made
 _FEW = 3  # layers that are being made: none of them is worth a stage, and all else is there
+_IDLE = 45.0  # seconds: what is between here and an engine elsewhere may have given up the connection by then
 _GRACE = 1.0  # seconds that a build that ends early waits for the engine to notice
 
 
@@ -86,19 +88,17 @@ class Ahead:
 
     def outlook(self, config: bytes, layers: Sequence[StoredLayer | None]) -> None:
         """Send what lies above the lowest layer that is being made, where little is."""
-        lowest = layers.index(None)
+        missing, lowest = layers.count(None), layers.index(None)
         below = [layer for layer in layers[:lowest] if layer is not None]
         above = [layer for layer in layers[lowest:] if layer is not None]
-        if layers.count(None) > max(len(above), _FEW):
+        if missing > 1 and (missing > _FEW or not above):
+            return
+        if self._before() is not None:  # layers were lost, and the engine may have them all
             return
         like = self._loadable(compose(self._plan, below, base_config=config))
         self._early = _Early(
             lambda image: self._engine.load_early(
-                image,
-                replace(self._supplies, near=self._near()),
-                like=like,
-                above=above,
-                progress=self._progress,
+                image, self._supplies, like=like, above=above, progress=self._progress
             )
         )
 
@@ -113,15 +113,12 @@ class Ahead:
         Raises ``EngineError``, ``DamagedLayer`` where a stored layer is not what it was, and what the supplies raise.
         """
         if self._early is not None:
-            self._early.give(image)
-            with suppress(EnvlockError):
-                _ = self._staged  # asked for while the engine is at work
-            try:
+            if self._early.is_alive():
+                self._early.give(image)
+                with suppress(EnvlockError):
+                    _ = self._staged  # asked for while the engine is at work
                 return self._early.result()
-            except DamagedLayer:
-                raise
-            except EnvlockError:
-                pass  # it may be better now; and if not, it says so again
+            self._early.give_up()
         supplies = replace(self._supplies, near=(*self._stages.finish(), *self._near()))
         return self._engine.load(image, supplies, progress=self._progress)
 
@@ -155,9 +152,27 @@ class Ahead:
         return self._engine.load(stage, supplies, progress=self._progress).id
 
     def _open(self, layer: StoredLayer) -> IO[bytes]:
+        self._go_on()
+        return cast("IO[bytes]", _Stoppable(self._open_layer(layer), self._go_on))
+
+    def _go_on(self) -> None:
         if self._stopped:
             raise _Stopped("the build was stopped")
-        return self._open_layer(layer)
+
+
+class _Stoppable:
+    """A layer's file; ``go_on`` is asked before each block."""
+
+    def __init__(self, file: IO[bytes], go_on: Callable[[], None]) -> None:
+        self._file = file
+        self._go_on = go_on
+
+    def read(self, size: int = -1) -> bytes:
+        self._go_on()
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class _Early:
@@ -165,6 +180,7 @@ class _Early:
 
     def __init__(self, load: Callable[[Callable[[], Loadable]], Loaded]) -> None:
         self._load = load
+        self._began = time.monotonic()
         self._image: Future[Loadable] = Future()
         self._loaded: Future[Loaded] = Future()
         # A daemon: where the build was interrupted, nobody waits for the engine's answer.
@@ -173,6 +189,13 @@ class _Early:
     def give(self, image: Loadable) -> None:
         """Say what the image is."""
         self._image.set_result(image)
+
+    def is_alive(self) -> bool:
+        """Say whether it is as good as sending the image now; raises ``DamagedLayer``, and what is a bug."""
+        error = self._loaded.exception() if self._loaded.done() else None
+        if error is not None and (isinstance(error, DamagedLayer) or not isinstance(error, EnvlockError)):
+            raise error
+        return error is None and time.monotonic() - self._began < _IDLE
 
     def result(self) -> Loaded:
         """Wait until the engine has it; raises as ``Engine.load_early`` does."""

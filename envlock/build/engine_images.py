@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from envlock.build.workshop import Unfinished
 from envlock.errors import EngineError, EnvlockError
 from envlock.model.lock import Base
-from envlock.ports import Engine, Progress
+from envlock.ports import Engine, EngineImage, Progress
 
 
 def have_base(base: Base, *, platform: str, engine: Engine, progress: Progress) -> str:
@@ -37,7 +37,7 @@ def forget_unfinished(unfinished: Unfinished, engine: Engine) -> None:
         found = next(filter(None, map(engine.find, left.ids)), None)
         if found is None and not left.old:
             continue  # the engine may still be at work on it
-        if found is not None and not found.tags:
+        if found is not None and not _is_named(found):
             with suppress(EnvlockError):  # somebody uses it
                 engine.remove(found.id)
         left.forget()
@@ -51,6 +51,11 @@ def discarded_on_failure(image_id: str, engine: Engine) -> Iterator[None]:
     except BaseException:
         found = engine.find(image_id)
         # With all steps in the builder's cache it can be an image that has had a name for long.
-        if found is not None and not found.tags:
+        if found is not None and not _is_named(found):
             engine.remove(image_id)
         raise
+
+
+def _is_named(image: EngineImage) -> bool:
+    """Say whether somebody calls an image by a tag, or pulled it by its digest."""
+    return bool(image.tags or image.digests)

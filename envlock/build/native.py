@@ -158,7 +158,10 @@ class _Job:
     ) -> tuple[Installed, bool]:
         """Load and tag; return what is installed, and whether nothing had to be done."""
         image, unfinished = self._loadable(composed, engine), self._workshop.unfinished
-        with unfinished.sending((composed.image_id, image.digest)):
+        ids = (composed.image_id, image.digest)
+        with unfinished.sending(ids) as remember:
+            if not (before() or any(map(engine.find, ids))):
+                remember()
             with self._watch("load"):
                 loaded = self._loaded(image, ahead)
             found = before()
@@ -168,10 +171,10 @@ class _Job:
                 with self._watch("tag"):
                     for name in self._untagged(current):
                         engine.tag(loaded.id, name)
-        if current is None:
-            with suppress(EnvlockError):  # the image is what was asked for
+        with suppress(EnvlockError):  # the image is what was asked for
+            if current is None:
                 ahead.forget_abandoned()
-                forget_unfinished(unfinished, engine)
+            forget_unfinished(unfinished, engine)
         return installed, current is not None
 
     @staticmethod

@@ -45,11 +45,11 @@ class Left(Protocol):
 class Unfinished(Protocol):
     """What engines were being given when builds ended: they cannot be stopped."""
 
-    def sending(self, ids: Sequence[str]) -> AbstractContextManager[None]:
-        """Remember an image until the context ends well."""
+    def sending(self, ids: Sequence[str]) -> AbstractContextManager[Callable[[], None]]:
+        """Hold an image; what the context gives remembers it until that ends well."""
 
     def left(self) -> Iterator[Left]:
-        """Yield what nobody sends any more."""
+        """Yield what nobody sends any more, held until the next one is asked for."""
 
 
 class Builder(Engine, Installer, Protocol):
@@ -148,4 +148,15 @@ class Stopwatch:
             self.seconds[step] = round(self.seconds.get(step, 0) + perf_counter() - start, 3)
 
 
-__all__ = ["Builder", "Layouts", "Publisher", "Readings", "Stopwatch", "StoredLayer", "Workshop"]
+__all__ = [
+    "Builder",
+    "Layouts",
+    "Left",
+    "Offer",
+    "Publisher",
+    "Readings",
+    "Stopwatch",
+    "StoredLayer",
+    "Unfinished",
+    "Workshop",
+]

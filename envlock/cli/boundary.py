@@ -39,8 +39,7 @@ class Boundary(TyperGroup):
             print(describe(error), file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as interrupt:
-            left = getattr(interrupt, "__notes__", ["nothing is left behind"])
-            print(f"envlock: interrupted; {'; '.join(left)}", file=sys.stderr)
+            print(f"envlock: interrupted; {_left_by(interrupt)}", file=sys.stderr)
             raise typer.Exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED) from None
         except BrokenPipeError:
             _close_stdout()  # whoever read our output has what they wanted
@@ -57,6 +56,13 @@ class Boundary(TyperGroup):
             raise typer.Exit(full.exit_code) from None
         except Exception:  # noqa: BLE001 - the last one: whatever comes here is a bug, and is to say so
             raise _bug() from None
+
+
+def _left_by(interrupt: BaseException) -> str:
+    """Return what an interruption left behind; one may have come in the middle of another."""
+    while not getattr(interrupt, "__notes__", []) and interrupt.__context__ is not None:
+        interrupt = interrupt.__context__
+    return "; ".join(getattr(interrupt, "__notes__", [])) or "nothing is left behind"
 
 
 def _terminate(*_: object) -> None:

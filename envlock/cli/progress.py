@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ class TerminalProgress:
             if self._bars is None:
                 self._bars = Bars(self._stream)
                 self._bars.start()
+                # Where a thread is left in the middle of a task, the terminal gets its cursor back all the same.
+                atexit.register(self._bars.stop)
             self._running += 1
             return self._bars
 
@@ -58,6 +61,7 @@ class TerminalProgress:
             self._running -= 1
             if self._running == 0 and self._bars is not None:
                 self._bars.stop()
+                atexit.unregister(self._bars.stop)
                 self._bars = None
 
 

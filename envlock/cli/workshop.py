@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -81,8 +82,8 @@ def _workshop(
 
 
 def _name(address: str) -> str:
-    """Return a name for a file: an address may say more than a path may."""
-    return hashlib.sha256(address.encode()).hexdigest()[:16]
+    """Return a name for a file: an address may say more than a path may, and a socket is this machine's."""
+    return hashlib.sha256(f"{platform.node()} {address}".encode()).hexdigest()[:16]
 
 
 def _bases(blobs: Blobs, store: LayerStore, *, with_engine: bool, world: World) -> Bases:

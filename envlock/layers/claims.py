@@ -24,7 +24,7 @@ def claimed(path: Path, *, waiting: Callable[[], object] = lambda: None) -> Iter
     and again while somebody else holds the file; what it raises ends the wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = _locked(path, waiting)
+    file = locked(path, waiting)
     try:
         with file:
             file.truncate(0)
@@ -47,12 +47,18 @@ def write_at_once(path: Path, content: bytes) -> None:
 
 def sweep(folder: Path, pattern: str = "*") -> None:
     """Remove what processes left that ended while they wrote."""
-    with suppress(FileNotFoundError):
-        for path in list(folder.glob(pattern)):
-            with suppress(OSError), path.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(file, path):
-                    path.unlink()
+    for path, _ in unheld(folder, pattern):
+        with suppress(OSError):
+            path.unlink()
+
+
+def unheld(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, BinaryIO]]:
+    """Yield the files that no process holds, each held until the next one is asked for."""
+    for path in sorted(folder.glob(pattern)):
+        with suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, path):
+                yield path, file
 
 
 @contextmanager
@@ -123,7 +129,8 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(path: Path, waiting: Callable[[], object]) -> BinaryIO:
+def locked(path: Path, waiting: Callable[[], object] = lambda: None) -> BinaryIO:
+    """Return a file, made where it is not there, that nobody else holds until it is closed; raises ``OSError``."""
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b")
         try:

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from envlock.layers.archive import WheelArchive
 from envlock.layers.bringing import Bringing
@@ -78,7 +78,12 @@ class LayerMaker:
             missing = {key: group for group, key in zip(groups, keys, strict=True) if found[key] is None}
             if missing:
                 self._store.sweep()
-                outlook([_titled(found[key], group) for key, group in zip(keys, groups, strict=True)])
+                outlook(
+                    [
+                        layer and replace(layer, title=group.title)
+                        for layer, group in zip(found.values(), groups, strict=True)
+                    ]
+                )
             coming = bringing.layers(missing)
             with Work(self._workers, self._compiler) as work:
                 workshop = Workshop(
@@ -95,7 +100,8 @@ class LayerMaker:
                             late = [key, *(other for other, future in coming.items() if future.result() is None)]
                             made |= _start(workshop, work, {other: missing[other] for other in late}, here)
                             coming = {other: future for other, future in coming.items() if other not in late}
-                    yield _titled(layer or made[key].result(), group)
+                    # The title is in the image's history: not for a remote to say.
+                    yield replace(layer or made[key].result(), title=group.title)
 
     def notes(self, wheels: Sequence[Wheel]) -> dict[str, Any]:
         """Return what the store knows of wheels whose layers were made, by key.
@@ -123,6 +129,8 @@ class LayerMaker:
         """Return the tops of each wheel; a small note of each, as nearly all lists of files are never looked at."""
         keys = {wheel.name: wheel_key("tops", wheel, self._target) for wheel in wheels}
         known = {key: self._store.recall(key, is_tops) for key in keys.values()}
+        # They are offered to other machines, and must not grow old meanwhile.
+        self._store.mark_wanted(wheel_key("files", wheel, self._target) for wheel in wheels)
         lacking = [wheel for wheel in wheels if known[keys[wheel.name]] is None]
         for name, files in self._all_files(lacking, here, bringing).items():
             known[keys[name]] = tops(files.paths, self._target)
@@ -145,15 +153,6 @@ class LayerMaker:
         with WheelArchive(path, title=wheel.filename) as archive:
             plan = plan_installation(archive, wheel, target=self._target)
             return Files(plan.paths(), plan.requires_python)
-
-
-@overload
-def _titled(layer: StoredLayer, group: WheelGroup) -> StoredLayer: ...
-@overload
-def _titled(layer: StoredLayer | None, group: WheelGroup) -> StoredLayer | None: ...
-def _titled(layer: StoredLayer | None, group: WheelGroup) -> StoredLayer | None:
-    """Return the layer with the plan's own title: it is in the image's history, and not for a remote to say."""
-    return layer and replace(layer, title=group.title)
 
 
 def _start(

@@ -59,7 +59,7 @@ def tops(paths: Iterable[str], target: Target) -> list[str]:
     return sorted(found)
 
 
-def touching(packages: Mapping[str, Iterable[str]]) -> list[str]:
+def touching(packages: Mapping[str, Iterable[str]]) -> set[str]:
     """Return the packages that have a top in common with another one, or one above or below another one's.
 
     ``packages``: name → ``tops``.
@@ -73,7 +73,7 @@ def touching(packages: Mapping[str, Iterable[str]]) -> list[str]:
         for folder in parents(path):
             if folder in owners and owners[folder] != names:
                 found.update(names, owners[folder])
-    return sorted(found)
+    return found
 
 
 def installation_order(packages: Mapping[str, Files]) -> list[str]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -220,6 +220,13 @@ class LayerStore:
             except (FileNotFoundError, ValueError):
                 return None
             return note if well_formed(note) else None
+
+    def mark_wanted(self, keys: Iterable[str]) -> None:
+        """Note that notes are wanted, without reading them. Raises ``StorageError``."""
+        with storage(self._notes), gate(self._root):
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    touch(self._note(key))
 
     def recall_or_bring(self, key: str, well_formed: Callable[[Any], bool]) -> Any:
         """Return a note that is here, or that the remote has, or None."""

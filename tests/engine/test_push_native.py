@@ -8,21 +8,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from envlock.adapters.docker_login import Credentials
 from envlock.adapters.oci_layout import Sources, write_layout
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry import HttpRegistry
-from envlock.adapters.registry.exchange import Exchange
 from envlock.adapters.registry.push import Blobs, Pushed
-from envlock.adapters.registry.upload import BlobsMissing, has_blob, listed_blobs, put_manifest
 from envlock.compose import small_layers
 from envlock.errors import RegistryError
-from envlock.formats import oci
 from tests.support.composing import Layers
 from tests.support.loading import BASE, REGISTRY, World, composed_world
 from tests.support.progress import Remembering
@@ -100,22 +95,6 @@ def test_one_changed_layer_is_all_that_is_sent(world: World, store: Layers, tmp_
     second = push(world, store, world.image(layers[0], changed, layers[2]).image, tmp_path, "changing")
     assert second.blobs == 2
     assert second.sent < changed.size + 16384
-
-
-def test_a_registry_says_so_where_it_lacks_what_a_manifest_names(world: World, store: Layers, tmp_path: Path) -> None:
-    image = whole(world, store, tmp_path)
-    push(world, store, image, tmp_path / "packed", "lacking")
-    exchange = Exchange(REGISTRY, Credentials(os.environ), path="envlock-test/push", pause=lambda _: None)
-    with closing(exchange) as registry:
-        listed = listed_blobs(registry, "lacking")
-        assert len(listed) == len(image.diff_ids) + 1
-        assert all(has_blob(registry, digest) for digest in listed)
-        assert listed_blobs(registry, "never-pushed") == frozenset()
-        gone = oci.described(oci.LAYER_GZIP, os.urandom(16))
-        config = oci.described(oci.CONFIG, image.config)
-        manifest = oci.manifest(config, [gone])
-        with pytest.raises(BlobsMissing):
-            put_manifest(registry, manifest, target="lacking", media_type=oci.MANIFEST, digest=oci.digest_of(manifest))
 
 
 def test_a_repository_that_the_registry_will_not_have(world: World, store: Layers, tmp_path: Path) -> None:

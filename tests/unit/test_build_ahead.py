@@ -42,6 +42,7 @@ class Loading:
     loaded: threading.Event = field(default_factory=threading.Event)
     old: list[EngineImage] = field(default_factory=list)
     error: Exception | None = None
+    refusal: Exception | None = None  # of a whole image
 
     def lacks(self, image: Loadable) -> int:
         known = {title for stage in self.stages for title in stage}
@@ -83,6 +84,8 @@ class Loading:
         finally:
             self.loaded.set()
         whole = image()
+        if self.refusal is not None:
+            raise self.refusal
         assert titles(whole)[: len(titles(like))] == titles(like)
         self.images.append(titles(whole))
         return Loaded(id=f"early {len(self.images)}", sent=1, layers=1)
@@ -100,7 +103,7 @@ def image_with(names: str) -> Loadable:
     return loadable(image, platform="linux/amd64")
 
 
-def ahead_of(engine: Loading, *, opened: Any = None) -> Ahead:
+def ahead_of(engine: Loading, *, opened: Any = None, before: EngineImage | None = None) -> Ahead:
     def open_layer(_: StoredLayer) -> IO[bytes]:
         if opened:
             opened()
@@ -111,7 +114,7 @@ def ahead_of(engine: Loading, *, opened: Any = None) -> Ahead:
         engine,  # type: ignore[arg-type]
         Supplies(open_layer=open_layer),
         loadable=lambda image: loadable(image, platform="linux/amd64"),
-        before=lambda: make_engine_image(id="before"),
+        before=lambda: before,
         progress=Remembering(),
     )
 
@@ -127,7 +130,7 @@ def test_what_is_there_is_loaded_while_the_next_takes_its_time() -> None:
         assert ahead.load(image_with("abcd")).id == "image 1"
         assert engine.removed == []
     assert engine.stages == [("a",), ("a", "b", "c")]
-    assert engine.near == [(), ("stage 1",), ("stage 1", "stage 2", "before")]
+    assert engine.near == [(), ("stage 1",), ("stage 1", "stage 2")]
     assert engine.removed == ["stage 1", "stage 2"]
 
 
@@ -138,7 +141,7 @@ def test_layers_that_come_at_once_go_with_the_image_itself() -> None:
             ahead.reached(BASE.config, [layer(name) for name in "abcd"[:count]])
         ahead.load(image_with("abcd"))
     assert engine.stages == engine.removed == []
-    assert engine.near == [("before",)]
+    assert engine.near == [()]
 
 
 @pytest.mark.parametrize("size", [1000, 1 << 20])
@@ -225,11 +228,26 @@ def test_where_much_is_new_the_lowest_layers_go_ahead() -> None:
     assert (engine.stages, engine.early) == ([("a",)], [])
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [[None, None], [layer("a"), None, None], [None, layer("b"), layer("c")]],
+    ids=["all", "top", "there before"],
+)
+def test_nothing_goes_ahead_where_it_would_not_help(layers: list[StoredLayer | None]) -> None:
+    engine = Loading()
+    before = make_engine_image(id="before") if len(layers) == 3 and layers[0] is None else None
+    with ahead_of(engine, before=before) as ahead:
+        ahead.outlook(BASE.config, layers)
+        assert ahead.load(image_with("abc")).id == "image 1"
+    assert engine.near == [("before",) if before else ()]
+
+
 def test_what_fails_ahead_is_tried_again_with_the_image() -> None:
     engine = Loading(error=EngineError("it restarts"))
     with ahead_of(engine) as ahead:
         ahead.outlook(BASE.config, [None, layer("b")])
         assert engine.loaded.wait(20)
+        time.sleep(0.3)  # its thread ends
         assert ahead.load(image_with("ab")).id == "image 1"
 
 
@@ -239,6 +257,23 @@ def test_a_damaged_layer_is_told() -> None:
         ahead.outlook(BASE.config, [None, layer("b")])
         with pytest.raises(DamagedLayer):
             ahead.load(image_with("ab"))
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envlock.build.ahead._IDLE", 0)
+    engine = Loading()
+    with ahead_of(engine) as ahead:
+        ahead.outlook(BASE.config, [None, layer("b")])
+        assert ahead.load(image_with("ab")).id == "image 1"
+
+
+def test_what_the_engine_refuses_is_not_sent_twice() -> None:
+    engine = Loading(refusal=EngineError("the disk is full"))
+    with ahead_of(engine) as ahead:
+        ahead.outlook(BASE.config, [None, layer("b")])
+        with pytest.raises(EngineError, match="full"):
+            ahead.load(image_with("ab"))
+    assert engine.images == []
 
 
 def test_a_build_that_fails_gives_up_what_went_ahead() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +33,13 @@ class Engine(FakeEngine):
 
 
 def interrupted(unfinished: FileUnfinished, *ids: str) -> None:
-    with pytest.raises(KeyboardInterrupt), unfinished.sending(ids):
-        raise KeyboardInterrupt
+    def build() -> None:
+        with unfinished.sending(ids) as remember:
+            remember()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build()
 
 
 def left(unfinished: FileUnfinished) -> list[tuple[str, ...]]:
@@ -42,7 +49,8 @@ def left(unfinished: FileUnfinished) -> list[tuple[str, ...]]:
 def test_what_ends_well_is_forgotten_and_what_does_not_is_left(tmp_path: Path) -> None:
     unfinished = FileUnfinished(tmp_path)
     assert left(unfinished) == []
-    with unfinished.sending((ONE, TWO)):
+    with unfinished.sending((ONE, TWO)) as remember:
+        remember()
         assert left(unfinished) == []  # it is held
     assert left(unfinished) == []
     interrupted(unfinished, ONE, TWO)
@@ -55,7 +63,8 @@ def test_what_ends_well_is_forgotten_and_what_does_not_is_left(tmp_path: Path) -
 def test_a_process_that_is_killed_leaves_it(tmp_path: Path) -> None:
     script = (
         "import os, sys, signal; from pathlib import Path; from envlock.adapters.unfinished import FileUnfinished\n"
-        f"with FileUnfinished(Path(sys.argv[1])).sending(({ONE!r},)): os.kill(os.getpid(), signal.SIGKILL)"
+        f"with FileUnfinished(Path(sys.argv[1])).sending(({ONE!r},)) as remember:\n"
+        "    remember(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
     assert left(FileUnfinished(tmp_path)) == [(ONE,)]
@@ -63,22 +72,57 @@ def test_a_process_that_is_killed_leaves_it(tmp_path: Path) -> None:
 
 def test_it_is_only_a_help(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with FileUnfinished(tmp_path / "file").sending((ONE,)):
-        pass
+    with FileUnfinished(tmp_path / "file").sending((ONE,)) as remember:
+        remember()
     assert left(FileUnfinished(tmp_path / "file")) == []
     for content in (b"", b"[", b"7", b'["x", 7]', b"\xff"):
         (tmp_path / "odd.json").write_bytes(content)
         assert left(FileUnfinished(tmp_path)) == [()]
 
 
+def test_an_image_that_was_there_before_is_nobody_s_to_take_away(tmp_path: Path) -> None:
+    unfinished = FileUnfinished(tmp_path)
+    with pytest.raises(KeyboardInterrupt), unfinished.sending((ONE,)):
+        raise KeyboardInterrupt
+    assert left(unfinished) == [()]
+    interrupted(unfinished, ONE)
+    with pytest.raises(KeyboardInterrupt), unfinished.sending((ONE,)):
+        raise KeyboardInterrupt
+    assert left(unfinished) == [(ONE,)]
+
+
+def test_a_build_waits_for_who_takes_away_what_an_earlier_one_left(tmp_path: Path) -> None:
+    unfinished = FileUnfinished(tmp_path)
+    interrupted(unfinished, ONE)
+    held = unfinished.left()
+    found = next(held)
+    entered = threading.Event()
+
+    def build() -> None:
+        with unfinished.sending((ONE,)) as remember:
+            remember()
+            entered.set()
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build)
+        assert not entered.wait(0.3)
+        found.forget()
+        held.close()
+        assert entered.wait(20)
+        assert isinstance(building.exception(20), KeyboardInterrupt)
+    assert left(unfinished) == [(ONE,)]
+
+
 def test_an_image_without_a_name_is_removed_and_others_stay(tmp_path: Path) -> None:
     unfinished, engine = FileUnfinished(tmp_path), Engine()
     came, named, used = engine.add(), engine.add("demo:v1"), engine.add()
+    pulled = engine.add(digests=("demo@sha256:" + "3" * 64,))
     engine.used = used.id
-    for image in (came, named, used):
+    for image in (came, named, used, pulled):
         interrupted(unfinished, TWO, image.id) if image is came else interrupted(unfinished, image.id)
     forget_unfinished(unfinished, engine)
-    assert set(engine.images) == {named.id, used.id}
+    assert set(engine.images) == {named.id, used.id, pulled.id}
     assert left(unfinished) == []
 
 

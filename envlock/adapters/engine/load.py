@@ -62,9 +62,10 @@ def load_early(
     An archive's files may come in any order, and engines look at it when it is whole: so what lies above the changed
     layers can be on its way while those are being made.
     """
+    if connection.keeps_blobs:  # it has what lies above
+        return load(connection, image(), supplies, progress=progress)
     known = _known(connection, like, near=supplies.near)
-    job = _Load(connection, image, known, progress)
-    return job.run(supplies, like=like, above=() if connection.keeps_blobs else above)
+    return _Load(connection, image, known, progress).run(supplies, like=like, above=above)
 
 
 def lacks(connection: Connection, image: Loadable) -> int:

@@ -111,6 +111,11 @@ class Exchange(Client):
             return self._unreachable(error.cause)
         return RegistryError(f"{self.name}: {error}", hint="try again later")
 
+    def follow(self, other: Exchange) -> None:
+        """Share what another exchange with the same repository has found out: token, and whether it is plain HTTP."""
+        self._authorization = other._authorization
+        self._bases = list(other._bases)
+
     def pause(self, seconds: float) -> None:
         """Wait between two tries."""
         self._pause(seconds)
@@ -174,10 +179,11 @@ class Exchange(Client):
 
 
 class Exchanges:
-    """Exchanges with one repository: one for each thread, whose connection and token serve all that the thread asks."""
+    """Exchanges with one repository: one for each thread, for all that it asks; what one has found out, others know."""
 
     def __init__(self, make: Callable[[], Exchange]) -> None:
         self._make = make
+        self._lock = threading.Lock()
         self._mine = threading.local()
         self._opened: list[Exchange] = []
 
@@ -186,7 +192,9 @@ class Exchanges:
         found: Exchange | None = getattr(self._mine, "exchange", None)
         if found is None:
             found = self._mine.exchange = self._make()
-            self._opened.append(found)
+            with self._lock:
+                self._opened.append(found)
+                found.follow(self._opened[0])
         return found
 
     def close(self) -> None:

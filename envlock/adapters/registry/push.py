@@ -16,14 +16,7 @@ from envlock.adapters.docker_login import Credentials
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry.download import blob_blocks
 from envlock.adapters.registry.exchange import Exchange, Exchanges
-from envlock.adapters.registry.upload import (
-    BlobsMissing,
-    has_blob,
-    listed_blobs,
-    mount_blob,
-    put_manifest,
-    send_blob,
-)
+from envlock.adapters.registry.upload import has_blob, mount_blob, put_manifest, send_blob
 from envlock.errors import RegistryError, StorageError
 from envlock.formats import oci
 from envlock.formats.hosts import is_loopback
@@ -34,7 +27,8 @@ from envlock.model.layers import ComposedImage, StoredLayer
 from envlock.model.lock import Descriptor
 from envlock.ports import Progress, Task
 
-_UPLOADS = 3  # layers at a time: one is compressed while another is on the line
+_AT_A_TIME = 8  # layers that are asked for: a registry may be far away
+_UPLOADS = 3  # of them are sent: one is compressed while another is on the line
 _BLOCK = 1 << 20  # bytes
 
 
@@ -113,14 +107,7 @@ class Blobs:
         )
         ours = [*local_base, *image.layers]
         with closing(job):
-            for trusting in (True, False):
-                try:
-                    digest = job.run(image, ours, [name.target for name in names], progress, trusting=trusting)
-                except BlobsMissing:
-                    if not trusting:
-                        raise
-                else:
-                    break
+            digest = job.run(image, ours, [name.target for name in names], progress)
         return Pushed(digest=digest, sent=job.bytes, blobs=job.blobs)
 
     def _exchange(self, name: Reference, *, base: str | None = None, also: Sequence[str] = ()) -> Exchange:
@@ -168,7 +155,7 @@ class _Push:
         self._shared = shared if shared in near else None
         also = [f"repository:{one.path}:pull" for one in near]
         self._exchanges = Exchanges(lambda: exchange(target, also=also))
-        self._listed: frozenset[str] = frozenset()
+        self._sending = threading.Semaphore(_UPLOADS)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.bytes = 0
@@ -178,26 +165,15 @@ class _Push:
         """End all connections."""
         self._exchanges.close()
 
-    def run(
-        self,
-        image: ComposedImage,
-        ours: Sequence[StoredLayer],
-        targets: Sequence[str],
-        progress: Progress,
-        *,
-        trusting: bool,
-    ) -> str:
-        """Have everything there; return the manifest's digest.
-
-        ``trusting``: what the manifest names that has the tag so far need not be asked for, layer by layer.
-        """
+    def run(self, image: ComposedImage, ours: Sequence[StoredLayer], targets: Sequence[str], progress: Progress) -> str:
+        """Have everything there; return the manifest's digest."""
         registry = self._exchanges.mine()
-        self._listed = listed_blobs(registry, targets[0]) if trusting else frozenset()
+        config = oci.described(oci.CONFIG, image.config)
+        there = has_blob(registry, config.digest)  # the first question: its answer has the token for all others
         total = sum(layer.size for layer in image.base_layers) + sum(layer.size for layer in ours)
         with progress.task(f"Pushing {self._target.name}", total=total, unit="B") as task:
             base_layers, layers = self._layers(image.base_layers, ours, task)
-        config = oci.described(oci.CONFIG, image.config)
-        if not self._has(registry, config.digest):
+        if not there:
             self._send(registry, config, io.BytesIO(image.config))
         manifest = oci.manifest(config, [*base_layers, *layers])
         digest = oci.digest_of(manifest)
@@ -209,7 +185,7 @@ class _Push:
         self, base: Sequence[Descriptor], ours: Sequence[StoredLayer], task: Task
     ) -> tuple[list[Descriptor], list[Descriptor]]:
         """Have all layers there, several at a time; return their descriptors in order."""
-        with ThreadPoolExecutor(_UPLOADS) as pool:
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
             from_base = [pool.submit(self._base_layer, blob, task) for blob in dict.fromkeys(base)]
             own = [pool.submit(self._layer, layer, task) for layer in ours]
             try:
@@ -225,11 +201,13 @@ class _Push:
         task.note(layer.title)
         known = self._packed.known(layer)
         registry = self._exchanges.mine()
-        if known is None or not (self._has(registry, known.digest) or self._mounted(registry, known, self._shared)):
-            with self._packed.packed(layer, self._open_layer) as (blob, file):
-                if known is not None or not self._has(registry, blob.digest):
-                    self._send(registry, blob, file)
-                known = blob
+        if known is None or not (has_blob(registry, known.digest) or self._mounted(registry, known, self._shared)):
+            with self._sending:
+                self._go_on()
+                with self._packed.packed(layer, self._open_layer) as (blob, file):
+                    if known is not None or not has_blob(registry, blob.digest):
+                        self._send(registry, blob, file)
+                    known = blob
         task.advance(layer.size)
         return known
 
@@ -237,13 +215,12 @@ class _Push:
         if self._base is None:
             raise RegistryError("the base's layers are in no registry", hint="give the base a registry, or lock again")
         registry = self._exchanges.mine()
-        if not (self._has(registry, blob.digest) or self._mounted(registry, blob, self._near_base)):
-            with closing(self._seekable(blob)) as file:
-                self._send(registry, blob, file)
+        if not (has_blob(registry, blob.digest) or self._mounted(registry, blob, self._near_base)):
+            with self._sending:
+                self._go_on()
+                with closing(self._seekable(blob)) as file:
+                    self._send(registry, blob, file)
         task.advance(blob.size)
-
-    def _has(self, registry: Exchange, digest: str) -> bool:
-        return digest in self._listed or has_blob(registry, digest)
 
     @staticmethod
     def _mounted(registry: Exchange, blob: Descriptor, source: Reference | None) -> bool:

@@ -11,7 +11,6 @@ import requests
 
 from envlock.adapters.registry.client import PAUSES
 from envlock.adapters.registry.exchange import NOT_FOUND, Exchange, Passing, complaint
-from envlock.adapters.registry.manifests import contents, read_json
 from envlock.errors import HashMismatch, RegistryError
 from envlock.formats.oci import MANIFEST
 from envlock.model.lock import Descriptor
@@ -21,7 +20,6 @@ from envlock.model.lock import Descriptor
 PIECE = 4_000_000
 _MOST = 64 << 20  # bytes in one request, whatever a registry wants
 _COMMIT = 600.0  # seconds that a registry may take to put a whole layer in its place
-_UNKNOWN = "BLOB_UNKNOWN"  # and MANIFEST_BLOB_UNKNOWN (OCI distribution spec, error codes)
 _OK, _CREATED, _ACCEPTED, _NO_CONTENT, _RANGE_WRONG = 200, 201, 202, 204, 416
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 
@@ -36,25 +34,6 @@ def has_blob(registry: Exchange, digest: str) -> bool:
         return response.status_code == _OK
 
     return registry.patiently(ask)
-
-
-class BlobsMissing(RegistryError):
-    """A manifest names blobs that the registry does not have."""
-
-
-def listed_blobs(registry: Exchange, target: str) -> frozenset[str]:
-    """Return the digests of what the manifest of a tag names, which the repository therefore has; none where unsure.
-
-    A registry may have lost some all the same: then ``put_manifest`` says so.
-    """
-    try:
-        response = registry.ask("GET", f"/v2/{registry.path}/manifests/{target}", headers={"Accept": MANIFEST})
-        if response.status_code != _OK:
-            return frozenset()
-        config, layers = contents(read_json(response.content, target), target)
-    except (RegistryError, Passing):
-        return frozenset()
-    return frozenset((config.digest, *(layer.digest for layer in layers)))
 
 
 def has_manifest(registry: Exchange, target: str) -> bool:
@@ -111,15 +90,14 @@ def send_blob(
 
 
 def put_manifest(registry: Exchange, content: bytes, *, target: str, media_type: str, digest: str) -> None:
-    """Give a manifest its tag (or put it by its digest alone); raises ``BlobsMissing``, ``RegistryError``."""
+    """Give a manifest its tag (or put it by its digest alone); raises ``RegistryError``."""
 
     def ask() -> None:
         response = registry.ask(
             "PUT", f"/v2/{registry.path}/manifests/{target}", headers={"Content-Type": media_type}, body=content
         )
         if response.status_code not in (_OK, _CREATED, _ACCEPTED):
-            refused = _refused(registry, f"put the manifest {target}", response)
-            raise BlobsMissing(refused.message) if _UNKNOWN in refused.message else refused
+            raise _refused(registry, f"put the manifest {target}", response)
         said = response.headers.get("Docker-Content-Digest", digest)
         if said != digest:
             raise RegistryError(
