@@ -183,7 +183,7 @@ class _Job:
             return ahead.load(image)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(
-                "the engine may still be at work on the image; the next build takes away what comes of it"
+                "the engine may still be at work on the image; a later build takes away what comes of it"
             )
             raise
 
