@@ -27,14 +27,14 @@ from envlock.errors import DamagedLayer, EngineError, EnvlockError
 from envlock.formats.oci_archive import Loadable
 from envlock.model.layers import ComposedImage, StoredLayer
 from envlock.model.plan import FINGERPRINT_LABEL, Plan
-from envlock.ports import EngineImage, Loaded, Progress, Supplies
+from envlock.ports import Coming, EngineImage, Loaded, Progress, Supplies
 
 STAGE_LABEL = "envlock.stage"  # its value says when the image was made, in seconds since 1970
 _ABANDONED = 3600  # seconds after which another plan's stage is of a build that was killed
 _ENOUGH = 64 << 20  # bytes: less is loaded in the end, with the rest
 _SETTLED = 0.3  # seconds without a further layer: the next one is being made
 _FEW = 3  # layers that are being made: none of them is worth a stage, and all else is there
-_IDLE = 45.0  # seconds: what is between here and an engine elsewhere may have given up the connection by then
+_FRESH = 45.0  # seconds: what is between here and an engine elsewhere may have given up a silent connection by then
 _GRACE = 1.0  # seconds that a build that ends early waits for the engine to notice
 
 
@@ -95,10 +95,10 @@ class Ahead:
             return
         if self._before() is not None:  # layers were lost, and the engine may have them all
             return
-        like = self._loadable(compose(self._plan, below, base_config=config))
+        stack = self._loadable(compose(self._plan, below, base_config=config))
         self._early = _Early(
             lambda image: self._engine.load_early(
-                image, self._supplies, like=like, above=above, progress=self._progress
+                Coming(below=stack, above=above, image=image), self._supplies, progress=self._progress
             )
         )
 
@@ -195,7 +195,7 @@ class _Early:
         error = self._loaded.exception() if self._loaded.done() else None
         if error is not None and (isinstance(error, DamagedLayer) or not isinstance(error, EnvlockError)):
             raise error
-        return error is None and time.monotonic() - self._began < _IDLE
+        return error is None and time.monotonic() - self._began < _FRESH
 
     def result(self) -> Loaded:
         """Wait until the engine has it; raises as ``Engine.load_early`` does."""

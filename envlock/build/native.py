@@ -160,11 +160,11 @@ class _Job:
         image, unfinished = self._loadable(composed, engine), self._workshop.unfinished
         ids = (composed.image_id, image.digest)
         with unfinished.sending(ids) as remember:
-            if not (before() or any(map(engine.find, ids))):
+            found = before()
+            if not (found is not None and found.id in ids) and not any(map(engine.find, ids)):
                 remember()
             with self._watch("load"):
                 loaded = self._loaded(image, ahead)
-            found = before()
             current = found if found is not None and found.id == loaded.id else None
             with discarded_on_failure(loaded.id, engine):
                 installed = self._installed(composed, loaded.id, engine)

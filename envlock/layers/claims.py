@@ -54,7 +54,10 @@ def sweep(folder: Path, pattern: str = "*") -> None:
 
 def unheld(folder: Path, pattern: str = "*") -> Iterator[tuple[Path, BinaryIO]]:
     """Yield the files that no process holds, each held until the next one is asked for."""
-    for path in sorted(folder.glob(pattern)):
+    paths: list[Path] = []
+    with suppress(OSError):  # the folder may go away meanwhile
+        paths = sorted(folder.glob(pattern))
+    for path in paths:
         with suppress(OSError), path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(file, path):

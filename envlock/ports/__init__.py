@@ -1,7 +1,7 @@
 """The questions that envlock asks of the world, as typed protocols. Adapters answer them; verbs only know these."""
 
 from envlock.ports.bases import Bases, OpenedBase
-from envlock.ports.engine import Completed, Container, Engine, EngineImage, EngineInfo, Loaded, Pipe, Supplies
+from envlock.ports.engine import Coming, Completed, Container, Engine, EngineImage, EngineInfo, Loaded, Pipe, Supplies
 from envlock.ports.gateway import GATEWAY_URL, GatewayRequest, GatewayResponse, Handler
 from envlock.ports.packages import AptArchive, Artifacts, IndexFile, PackageIndex, Resolution, Resolver, Wanted
 from envlock.ports.progress import Progress, Task
@@ -13,6 +13,7 @@ __all__ = [
     "AptArchive",
     "Artifacts",
     "Bases",
+    "Coming",
     "Completed",
     "Container",
     "Engine",

@@ -124,6 +124,15 @@ class Supplies:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Coming:
+    """An image of which some layers are still being made."""
+
+    below: Loadable  # as much of it as there is, up to the first that is missing
+    above: Sequence[StoredLayer]  # those that are there, and lie above that one
+    image: Callable[[], Loadable]  # waits for the whole of it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
     """What loading came to."""
 
@@ -193,19 +202,10 @@ class Engine(Protocol):
         Raises ``EngineError``, ``DamagedLayer`` where a stored layer is not what it was, and what the supplies raise.
         """
 
-    def load_early(
-        self,
-        image: Callable[[], Loadable],
-        supplies: Supplies,
-        *,
-        like: Loadable,
-        above: Sequence[StoredLayer],
-        progress: Progress,
-    ) -> Loaded:
-        """Have a composed image of which some layers are still to come: ``image`` waits for them.
+    def load_early(self, coming: Coming, supplies: Supplies, *, progress: Progress) -> Loaded:
+        """Have a composed image; what lies above its missing layers is sent while those are made.
 
-        Meanwhile the engine is sent the layers ``above`` those, where it will have to be sent them anyway. ``like`` is
-        as much of the image as there is so far. Raises as ``load`` does, and what ``image`` raises.
+        Only an engine that would have to be sent it anyway is. Raises as ``load`` does, and what ``coming`` raises.
         """
 
     def tag(self, image_id: str, reference: str) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry.push import Blobs, Pushed
 from envlock.model.layers import ComposedImage
-from tests.support.blob_registry import BlobRegistry
+from tests.support.blob_registry import BlobRegistry, blob_registry
 from tests.support.composing import Layers, base_in_registry
 from tests.support.progress import Remembering
 
 BASE = base_in_registry()
+
+
+@contextmanager
+def registry_with_base() -> Iterator[BlobRegistry]:
+    with blob_registry() as found:
+        found.add("envlock/base", BASE.layer)
+        found.add("envlock/base", BASE.config)
+        yield found
 
 
 def blobs_of(folder: Path, pauses: list[float] | None = None, **more: Any) -> Blobs:

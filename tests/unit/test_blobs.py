@@ -13,14 +13,12 @@ from envlock.formats import oci
 from envlock.model.lock import Descriptor
 from tests.support.blob_registry import BlobRegistry, blob_registry
 from tests.support.composing import noise
-from tests.support.pushing import BASE, blobs_of, dropped, once
+from tests.support.pushing import blobs_of, dropped, once, registry_with_base
 
 
 @pytest.fixture
 def registry() -> Iterator[BlobRegistry]:
-    with blob_registry() as found:
-        found.add("envlock/base", BASE.layer)
-        found.add("envlock/base", BASE.config)
+    with registry_with_base() as found:
         yield found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ from envlock.errors import DamagedLayer, EngineError, InputError
 from envlock.formats.oci_archive import Loadable, loadable
 from envlock.model.layers import StoredLayer
 from envlock.model.plan import FINGERPRINT_LABEL
-from envlock.ports import EngineImage, Loaded, Supplies
+from envlock.ports import Coming, EngineImage, Loaded, Supplies
 from tests.support.composing import base_in_registry, lock_of, plan_of
 from tests.support.images import make_engine_image
 from tests.support.progress import Remembering
@@ -66,27 +66,19 @@ class Loading:
         done.append(titles(image))
         return Loaded(id=f"{'stage' if stage else 'image'} {len(done)}", sent=1, layers=1)
 
-    def load_early(
-        self,
-        image: Callable[[], Loadable],
-        supplies: Supplies,
-        *,
-        like: Loadable,
-        above: Sequence[StoredLayer],
-        progress: Any,
-    ) -> Loaded:
+    def load_early(self, coming: Coming, supplies: Supplies, *, progress: Any) -> Loaded:
         try:
             if self.error is not None:
                 raise self.error
-            for one in above:
+            for one in coming.above:
                 supplies.open_layer(one).close()
                 self.early.append(one.title)
         finally:
             self.loaded.set()
-        whole = image()
+        whole = coming.image()
         if self.refusal is not None:
             raise self.refusal
-        assert titles(whole)[: len(titles(like))] == titles(like)
+        assert titles(whole)[: len(titles(coming.below))] == titles(coming.below)
         self.images.append(titles(whole))
         return Loaded(id=f"early {len(self.images)}", sent=1, layers=1)
 
@@ -260,7 +252,7 @@ def test_a_damaged_layer_is_told() -> None:
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envlock.build.ahead._IDLE", 0)
+    monkeypatch.setattr("envlock.build.ahead._FRESH", 0)
     engine = Loading()
     with ahead_of(engine) as ahead:
         ahead.outlook(BASE.config, [None, layer("b")])

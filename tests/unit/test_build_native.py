@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from envlock.build import Wishes, build
+from envlock.build.ahead import Ahead
 from envlock.errors import BuildFailed, DamagedLayer, EngineError, RegistryError, UsageError
 from envlock.formats.oci_archive import Loadable, archive
 from envlock.model.image import AUTHOR
 from envlock.model.plan import Plan, Project
 from envlock.model.spec import ImageOptions, ProjectFiles, Seeds
 from envlock.plan import make_plan
-from envlock.ports import Completed, EngineImage, EngineInfo, Loaded, Supplies
+from envlock.ports import Coming, Completed, EngineImage, EngineInfo, Loaded, Supplies
 from tests.support.building import Goods
 from tests.support.composing import BaseInRegistry, base_in_registry, lock_of, plan_of
 from tests.support.layers import HERE
@@ -71,10 +72,10 @@ class Loading:
         )
         return Loaded(id=image_id, sent=sent, layers=len(image.image.layers))
 
-    def load_early(self, image, supplies: Supplies, *, like, above, progress) -> Loaded:
-        for layer in above:
+    def load_early(self, coming: Coming, supplies: Supplies, *, progress) -> Loaded:
+        for layer in coming.above:
             supplies.open_layer(layer).close()
-        return self.load(image(), supplies, progress=progress)
+        return self.load(coming.image(), supplies, progress=progress)
 
     @contextmanager
     def container(self, name: str, *, python: str) -> Iterator[Loading]:
@@ -205,6 +206,12 @@ def test_what_the_engine_made_of_an_interrupted_build_goes_with_the_next(
         load_early(self, *arguments, **more)
         raise KeyboardInterrupt
 
+    load = Ahead.load
+
+    def interrupted_load(self: Ahead, image: Loadable) -> Loaded:
+        load(self, image)
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(Loading, "load_early", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         bench.build(bench.plan("one==1.0"))
@@ -212,6 +219,14 @@ def test_what_the_engine_made_of_an_interrupted_build_goes_with_the_next(
     monkeypatch.undo()
     assert len(engine.images) == 1
     made = bench.build(bench.plan("one==2.0"))
+    assert list(engine.images) == [made.image_id]
+    # Another commit of an environment that has an image is an image of its own.
+    monkeypatch.setattr(Ahead, "load", interrupted_load)
+    with pytest.raises(KeyboardInterrupt):
+        bench.build(bench.plan("one==2.0", project=Project(revision="c" * 40, epoch=1_700_000_000)))
+    monkeypatch.undo()
+    assert len(engine.images) == 2
+    bench.build(bench.plan("one==2.0"))
     assert list(engine.images) == [made.image_id]
 
 

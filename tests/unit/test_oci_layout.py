@@ -11,17 +11,15 @@ from envlock.adapters.oci_layout import Sources, write_layout
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.errors import HashMismatch, StorageError, UsageError
 from envlock.formats import oci
-from tests.support.blob_registry import BlobRegistry, blob_registry
+from tests.support.blob_registry import BlobRegistry
 from tests.support.composing import Layers, image_of
 from tests.support.progress import Remembering
-from tests.support.pushing import BASE, blobs_of, push
+from tests.support.pushing import BASE, blobs_of, push, registry_with_base
 
 
 @pytest.fixture
 def registry() -> Iterator[BlobRegistry]:
-    with blob_registry() as found:
-        found.add("envlock/base", BASE.layer)
-        found.add("envlock/base", BASE.config)
+    with registry_with_base() as found:
         yield found
 
 

@@ -16,14 +16,12 @@ from envlock.errors import DamagedLayer, HashMismatch, RegistryError
 from envlock.formats import oci
 from tests.support.blob_registry import BlobRegistry, blob_registry
 from tests.support.composing import Layers, image_of
-from tests.support.pushing import BASE, blobs_of, dropped, once, push
+from tests.support.pushing import BASE, blobs_of, dropped, once, push, registry_with_base
 
 
 @pytest.fixture
 def registry() -> Iterator[BlobRegistry]:
-    with blob_registry() as found:
-        found.add("envlock/base", BASE.layer)
-        found.add("envlock/base", BASE.config)
+    with registry_with_base() as found:
         yield found
 
 

@@ -14,9 +14,8 @@ from typing import IO, TYPE_CHECKING
 from envlock.adapters.engine import images
 from envlock.adapters.engine.connection import Connection
 from envlock.formats.oci_archive import Loadable
-from envlock.model.layers import StoredLayer
 from envlock.model.lock import Descriptor
-from envlock.ports import Container, EngineImage, EngineInfo, Handler, Loaded, Pipe, Progress, Supplies
+from envlock.ports import Coming, Container, EngineImage, EngineInfo, Handler, Loaded, Pipe, Progress, Supplies
 
 if TYPE_CHECKING:
     from envlock.adapters.engine.build import Builds
@@ -145,19 +144,11 @@ class DockerEngine:
 
         return load(self._connection, image, supplies, progress=progress)
 
-    def load_early(
-        self,
-        image: Callable[[], Loadable],
-        supplies: Supplies,
-        *,
-        like: Loadable,
-        above: Sequence[StoredLayer],
-        progress: Progress,
-    ) -> Loaded:
+    def load_early(self, coming: Coming, supplies: Supplies, *, progress: Progress) -> Loaded:
         """Have an image whose last layers are still to come; see ``ports.Engine``."""
         from envlock.adapters.engine.load import load_early
 
-        return load_early(self._connection, image, supplies, like=like, above=above, progress=progress)
+        return load_early(self._connection, coming, supplies, progress=progress)
 
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image a further name."""

@@ -22,7 +22,7 @@ from envlock.formats.oci_archive import Loadable, archive, layer_file
 from envlock.formats.urls import scrub
 from envlock.model.layers import StoredLayer
 from envlock.model.plan import FINGERPRINT_LABEL
-from envlock.ports import Loaded, Progress, Supplies
+from envlock.ports import Coming, Loaded, Progress, Supplies
 
 _ENOUGH_IMAGES = 60  # looked at, the likeliest first: 1 to 3 ms each
 _ENOUGH_RELATED = 8  # looked at where one of them shares layers that are ours
@@ -44,28 +44,20 @@ def load(connection: Connection, image: Loadable, supplies: Supplies, *, progres
             return Loaded(id=str(found["Id"]), sent=0, layers=0)
     known = _known(connection, image, near=supplies.near)
     lacking = _lacking(connection, image, known)
-    job = _Load(connection, lambda: image, known, progress, total=sum(layer.size for layer in lacking))
-    return job.run(supplies, like=image, above=())
+    whole = Coming(below=image, above=(), image=lambda: image)
+    return _Load(connection, whole, known, progress, total=sum(layer.size for layer in lacking)).run(supplies)
 
 
-def load_early(
-    connection: Connection,
-    image: Callable[[], Loadable],
-    supplies: Supplies,
-    *,
-    like: Loadable,
-    above: Sequence[StoredLayer],
-    progress: Progress,
-) -> Loaded:
+def load_early(connection: Connection, coming: Coming, supplies: Supplies, *, progress: Progress) -> Loaded:
     """Have an image of which some layers are still to come; see ``ports.Engine``. Raises as ``load`` does.
 
     An archive's files may come in any order, and engines look at it when it is whole: so what lies above the changed
     layers can be on its way while those are being made.
     """
     if connection.keeps_blobs:  # it has what lies above
-        return load(connection, image(), supplies, progress=progress)
-    known = _known(connection, like, near=supplies.near)
-    return _Load(connection, image, known, progress).run(supplies, like=like, above=above)
+        return load(connection, coming.image(), supplies, progress=progress)
+    known = _known(connection, coming.below, near=supplies.near)
+    return _Load(connection, coming, known, progress).run(supplies)
 
 
 def lacks(connection: Connection, image: Loadable) -> int:
@@ -206,27 +198,27 @@ class _Load:
     def __init__(
         self,
         connection: Connection,
-        image: Callable[[], Loadable],
+        coming: Coming,
         known: Sequence[tuple[str, ...]],
         progress: Progress,
         *,
         total: int | None = None,
     ) -> None:
         self._connection = connection
-        self._image = image
+        self._coming = coming
         self._known = known
         self._progress = progress
         self._total = total
 
-    def run(self, supplies: Supplies, *, like: Loadable, above: Sequence[StoredLayer]) -> Loaded:
-        """Send what is lacking, ``above`` first; where that turns out to be too little, everything."""
-        base_there = _covers(self._known, like.image.base_diff_ids)
+    def run(self, supplies: Supplies) -> Loaded:
+        """Send what is lacking, what lies above first; where that turns out to be too little, everything."""
+        base_there = _covers(self._known, self._coming.below.image.base_diff_ids)
         if not base_there and supplies.pull_base is not None:
             supplies.pull_base()
             base_there = True
         without_base = Supplies(open_layer=supplies.open_layer)
         try:
-            return self._send(without_base if base_there else supplies, above)
+            return self._send(without_base if base_there else supplies, self._coming.above)
         except _Lacking:
             # Something went away in the meantime.
             if supplies.pull_base is not None:
@@ -253,14 +245,14 @@ class _Load:
                 raise
             finally:
                 body.close()
-        image = self._image()
+        image = self._coming.image()
         layers = len({*above, *_lacking(self._connection, image, self._known)})
         return Loaded(id=_loaded_as(self._connection, image, name), sent=body.sent, layers=layers)
 
     def _archive(self, supplies: Supplies, above: Sequence[StoredLayer]) -> Generator[bytes]:
         for layer in above:
             yield from layer_file(layer, supplies.open_layer)
-        image = self._image()
+        image = self._coming.image()
         absent = _present(self._known, image, self._connection.keeps_blobs) | {layer.diff_id for layer in above}
         yield from archive(image, without=absent, open_layer=supplies.open_layer, open_blob=supplies.open_blob)
 

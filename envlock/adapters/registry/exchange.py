@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -179,27 +179,37 @@ class Exchange(Client):
 
 
 class Exchanges:
-    """Exchanges with one repository: one for each thread, for all that it asks; what one has found out, others know."""
+    """Exchanges with one repository: each is one thread's at a time, and kept for the next.
+
+    What one has found out, those after it know: a token, and whether it is plain HTTP.
+    """
 
     def __init__(self, make: Callable[[], Exchange]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._mine = threading.local()
-        self._opened: list[Exchange] = []
+        self._first: Exchange | None = None
+        self._idle: list[Exchange] = []
 
-    def mine(self) -> Exchange:
-        """Return this thread's own."""
-        found: Exchange | None = getattr(self._mine, "exchange", None)
-        if found is None:
-            found = self._mine.exchange = self._make()
+    @contextmanager
+    def one(self) -> Iterator[Exchange]:
+        """Give an exchange that no other thread uses, one of before where there is any."""
+        with self._lock:
+            exchange = self._idle.pop() if self._idle else None
+            if exchange is None:
+                exchange = self._make()
+                self._first = self._first or exchange
+                exchange.follow(self._first)
+        try:
+            yield exchange
+        finally:
             with self._lock:
-                self._opened.append(found)
-                found.follow(self._opened[0])
-        return found
+                self._idle.append(exchange)
 
     def close(self) -> None:
-        """End all connections, when no thread asks any more."""
-        for exchange in self._opened:
+        """End all connections that no thread uses any more."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for exchange in idle:
             exchange.close()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -112,36 +113,40 @@ class _Offer:
 
     def layer(self, layer: StoredLayer) -> None:
         """Have a layer there."""
-        registry, tag = self._registry(), artifact.layer_tag(layer.key)
-        if not has_manifest(registry, tag):
-            self._task.note(layer.title)
-            known = self._packed.known(layer)
-            if known is None or not has_blob(registry, known.digest):
-                with self._packed.packed(layer, self._open_layer) as (blob, file):
-                    self._send(registry, blob, file)
-                    known = blob
-            packing = METHOD if is_pinned() else "other"
-            if self._name(registry, tag, artifact.layer_manifest(layer, known, packing=packing)):
-                with self._lock:
-                    self.layers += 1
+        with self._exchange() as registry:
+            tag = artifact.layer_tag(layer.key)
+            if not has_manifest(registry, tag):
+                self._task.note(layer.title)
+                known = self._packed.known(layer)
+                if known is None or not has_blob(registry, known.digest):
+                    with self._packed.packed(layer, self._open_layer) as (blob, file):
+                        self._send(registry, blob, file)
+                        known = blob
+                packing = METHOD if is_pinned() else "other"
+                if self._name(registry, tag, artifact.layer_manifest(layer, known, packing=packing)):
+                    with self._lock:
+                        self.layers += 1
         self._task.advance(layer.size)
 
     def note(self, key: str, note: Any) -> None:
         """Have a note there."""
-        registry, tag = self._registry(), artifact.note_tag(key)
-        if has_manifest(registry, tag):
-            return
-        content = oci.canonical(note)
-        blob = oci.described(artifact.NOTE_JSON, content)
-        self._send(registry, blob, io.BytesIO(content))
-        if self._name(registry, tag, artifact.note_manifest(key, blob)):
-            with self._lock:
-                self.notes += 1
+        with self._exchange() as registry:
+            tag = artifact.note_tag(key)
+            if has_manifest(registry, tag):
+                return
+            content = oci.canonical(note)
+            blob = oci.described(artifact.NOTE_JSON, content)
+            self._send(registry, blob, io.BytesIO(content))
+            if self._name(registry, tag, artifact.note_manifest(key, blob)):
+                with self._lock:
+                    self.notes += 1
 
-    def _registry(self) -> Exchange:
+    @contextmanager
+    def _exchange(self) -> Iterator[Exchange]:
         if self.stopped.is_set():
             raise _Stopped
-        return self._exchanges.mine()
+        with self._exchanges.one() as registry:
+            yield registry
 
     def _send(self, registry: Exchange, blob: Descriptor, content: IO[bytes]) -> None:
         if not has_blob(registry, blob.digest):

@@ -131,7 +131,7 @@ class _Stopped(Exception):  # only ever seen inside this module: what stopped th
 
 
 class _Push:
-    """One push; a context's ``close`` ends its connections."""
+    """One push; ``close`` ends its connections."""
 
     def __init__(
         self,
@@ -167,18 +167,19 @@ class _Push:
 
     def run(self, image: ComposedImage, ours: Sequence[StoredLayer], targets: Sequence[str], progress: Progress) -> str:
         """Have everything there; return the manifest's digest."""
-        registry = self._exchanges.mine()
         config = oci.described(oci.CONFIG, image.config)
-        there = has_blob(registry, config.digest)  # the first question: its answer has the token for all others
+        with self._exchanges.one() as registry:  # the first question: its answer has the token for all others
+            there = has_blob(registry, config.digest)
         total = sum(layer.size for layer in image.base_layers) + sum(layer.size for layer in ours)
         with progress.task(f"Pushing {self._target.name}", total=total, unit="B") as task:
             base_layers, layers = self._layers(image.base_layers, ours, task)
-        if not there:
-            self._send(registry, config, io.BytesIO(image.config))
         manifest = oci.manifest(config, [*base_layers, *layers])
         digest = oci.digest_of(manifest)
-        for target in targets:
-            put_manifest(registry, manifest, target=target, media_type=oci.MANIFEST, digest=digest)
+        with self._exchanges.one() as registry:
+            if not there:
+                self._send(registry, config, io.BytesIO(image.config))
+            for target in targets:
+                put_manifest(registry, manifest, target=target, media_type=oci.MANIFEST, digest=digest)
         return digest
 
     def _layers(
@@ -200,26 +201,26 @@ class _Push:
     def _layer(self, layer: StoredLayer, task: Task) -> Descriptor:
         task.note(layer.title)
         known = self._packed.known(layer)
-        registry = self._exchanges.mine()
-        if known is None or not (has_blob(registry, known.digest) or self._mounted(registry, known, self._shared)):
-            with self._sending:
-                self._go_on()
-                with self._packed.packed(layer, self._open_layer) as (blob, file):
-                    if known is not None or not has_blob(registry, blob.digest):
-                        self._send(registry, blob, file)
-                    known = blob
+        with self._exchanges.one() as registry:
+            if known is None or not (has_blob(registry, known.digest) or self._mounted(registry, known, self._shared)):
+                with self._sending:
+                    self._go_on()
+                    with self._packed.packed(layer, self._open_layer) as (blob, file):
+                        if known is not None or not has_blob(registry, blob.digest):
+                            self._send(registry, blob, file)
+                        known = blob
         task.advance(layer.size)
         return known
 
     def _base_layer(self, blob: Descriptor, task: Task) -> None:
         if self._base is None:
             raise RegistryError("the base's layers are in no registry", hint="give the base a registry, or lock again")
-        registry = self._exchanges.mine()
-        if not (has_blob(registry, blob.digest) or self._mounted(registry, blob, self._near_base)):
-            with self._sending:
-                self._go_on()
-                with closing(self._seekable(blob)) as file:
-                    self._send(registry, blob, file)
+        with self._exchanges.one() as registry:
+            if not (has_blob(registry, blob.digest) or self._mounted(registry, blob, self._near_base)):
+                with self._sending:
+                    self._go_on()
+                    with closing(self._seekable(blob)) as file:
+                        self._send(registry, blob, file)
         task.advance(blob.size)
 
     @staticmethod

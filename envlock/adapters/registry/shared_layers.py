@@ -12,10 +12,9 @@ repository decides what is in the images that are built from it**: give that to 
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +22,7 @@ from envlock.adapters.docker_login import Credentials
 from envlock.adapters.packed_layers import PackedLayers
 from envlock.adapters.registry.client import Patience
 from envlock.adapters.registry.download import blob_blocks
-from envlock.adapters.registry.exchange import Exchange
+from envlock.adapters.registry.exchange import Exchange, Exchanges
 from envlock.adapters.registry.pace import Pace
 from envlock.errors import HashMismatch, UnknownImage, UsageError
 from envlock.formats import layer_artifact as artifact
@@ -59,8 +58,7 @@ class SharedLayers:
         self._packed = packed
         self._pause = pause
         self._pace = Pace(clock)
-        self._lock = threading.Lock()
-        self._idle: list[Exchange] = []
+        self._exchanges = Exchanges(self._made)
 
     @property
     def name(self) -> str:
@@ -94,10 +92,7 @@ class SharedLayers:
 
     def close(self) -> None:
         """End all connections."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for exchange in idle:
-            exchange.close()
+        self._exchanges.close()
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +103,7 @@ class SharedLayers:
         self.close()
 
     def _manifest(self, tag: str) -> bytes | None:
-        with self._exchange() as registry:
+        with self._exchanges.one() as registry:
             try:
                 limit = artifact.MANIFEST_LIMIT
                 return registry.get(registry.path, "manifests", tag, accept=oci.MANIFEST, limit=limit).content
@@ -116,7 +111,7 @@ class SharedLayers:
                 return None
 
     def _blob(self, blob: Descriptor) -> Generator[bytes, None, None]:
-        with self._exchange() as registry, self._pace.transfer() as passed:
+        with self._exchanges.one() as registry, self._pace.transfer() as passed:
             try:
                 for block in blob_blocks([registry], blob):
                     passed(len(block))
@@ -124,19 +119,9 @@ class SharedLayers:
             except UnknownImage as error:
                 raise HashMismatch(f"the registry names {blob.digest[:19]}, and does not have it") from error
 
-    @contextmanager
-    def _exchange(self) -> Iterator[Exchange]:
-        """Give connections that no other thread uses, those of before where there are any."""
-        with self._lock:
-            registry = self._idle.pop() if self._idle else None
-        registry = registry or Exchange(
-            self._place.registry, self._credentials, path=self._place.path, pause=self._pause, patience=BRIEF
-        )
-        try:
-            yield registry
-        finally:
-            with self._lock:
-                self._idle.append(registry)
+    def _made(self) -> Exchange:
+        place = self._place
+        return Exchange(place.registry, self._credentials, path=place.path, pause=self._pause, patience=BRIEF)
 
 
 def parse_place(repository: str) -> Reference:
